@@ -116,7 +116,9 @@ class RankingTask(Record):
             seen.add(candidate.candidate_id)
         for candidate_id in self.relevance:
             if candidate_id not in seen:
-                raise ValueError(f"relevance: {candidate_id!r} is not a candidate. Add the candidate or drop the entry.")
+                raise ValueError(
+                    f"relevance: {candidate_id!r} is not a candidate. Add the candidate or drop the entry."
+                )
         return self
 
     @property

@@ -1,0 +1,116 @@
+"""The only prompt renderer: what a model reads in every mode, in training and in evaluation.
+
+Labels (`[1]`, `[2]`, ...) are local to one prompt and follow the order of the pool; candidate ids are never shown. Everything
+that stays the same over the steps of a task comes first and forms the prompt's shared prefix. Any change of a byte here is a
+new `PROMPT_VERSION`. This module does not know chat templates: a backend wraps the two messages (`Backend.chat_text`).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from ranker.backends.base import Prompt
+from ranker.schema import Candidate, Domain, RankingTask
+
+PROMPT_VERSION: Final = "elimination-1"
+
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
+
+ChatText = Callable[[str, str], str]
+"""(system, user) -> the text up to where the assistant writes, as `Backend.chat_text` makes it."""
+
+_BOUNDARY: Final = "\ue000"  # private-use character that marks where the shared part ends; removed from all task text
+
+_SYSTEM = "You rank candidates. Think briefly about the candidates before you answer, and keep to the answer format."
+
+_INTRODUCTION = {
+    Domain.RECOMMENDATION: "A person chose these items, oldest first. Which candidate would they choose next?",
+    Domain.ROUTING: "A question has to be sent to one of several language models.",
+    Domain.PASSAGE: "Somebody searches for a passage that answers a question.",
+    Domain.OTHER: "Candidates have to be ranked for a query.",
+}
+_CRITERION = {
+    Domain.RECOMMENDATION: "the item that this person would choose next",
+    Domain.ROUTING: "the model that answers this question well for the least money",
+    Domain.PASSAGE: "the passage that answers the question",
+    Domain.OTHER: "the candidate that fits the query best",
+}
+_QUERY_NAME = {
+    Domain.RECOMMENDATION: "Request",
+    Domain.ROUTING: "Question",
+    Domain.PASSAGE: "Question",
+    Domain.OTHER: "Query",
+}
+_EXCLUSION_OPENING = "I compare the candidates and look for the one that fits least.\n" + THINK_OPEN
+_ORDER_OPENING = "I compare the candidates and look for the one that fits best.\n" + THINK_OPEN
+
+
+def label_of(position: int) -> str:
+    """The label of the candidate at `position` (0-based) of the pool: `[1]`, `[2]`, ..."""
+    return f"[{position + 1}]"
+
+
+def render_exclusion(task: RankingTask, pool: Sequence[Candidate], chat_text: ChatText) -> Prompt:
+    """Ask for the one candidate of `pool` to exclude next; the assistant turn is opened up to `<think>`.
+
+    Source: the paper, section 3 (iterative prompt); the wording is ours, and the number of candidates is the pool's.
+    """
+    question = (
+        f"Which candidate is the least likely to be {_criterion(task)}?\n"
+        f"Think between {THINK_OPEN} and {THINK_CLOSE}. Then write the name or the number of only that candidate between "
+        f"{ANSWER_OPEN} and {ANSWER_CLOSE}."
+    )
+    return _render(task, pool, question, _EXCLUSION_OPENING, chat_text)
+
+
+def render_order(task: RankingTask, pool: Sequence[Candidate], chat_text: ChatText) -> Prompt:
+    """Ask for the whole order of `pool` in one answer, best first (mode `direct`). Source: the paper, section 3."""
+    question = (
+        f"Order all {len(pool)} candidates by how likely each is to be {_criterion(task)}, the most likely first.\n"
+        f"Think between {THINK_OPEN} and {THINK_CLOSE}. Then write the numbers of all candidates between {ANSWER_OPEN} and "
+        f"{ANSWER_CLOSE}, such as [2] > [1]."
+    )
+    return _render(task, pool, question, _ORDER_OPENING, chat_text)
+
+
+def close_thought(prompt: Prompt, completion: str) -> Prompt:
+    """The prompt behind a thought, closed where the model did not, up to where the answer would be written.
+
+    Prompt and thought become the prefix as they were generated, so that a backend can go on from what it has computed.
+    """
+    thought, mark, _ = completion.partition(THINK_CLOSE)
+    closing = f"\n{ANSWER_OPEN}" if mark else f"\n{THINK_CLOSE}\n{ANSWER_OPEN}"
+    if not completion:
+        return prompt.extended(closing)
+    return Prompt(prompt.text + thought + mark, closing)
+
+
+def _criterion(task: RankingTask) -> str:
+    return _clean(task.criterion) if task.criterion else _CRITERION[task.domain]
+
+
+def _render(task: RankingTask, pool: Sequence[Candidate], question: str, opening: str, chat_text: ChatText) -> Prompt:
+    shared = [_INTRODUCTION[task.domain]]
+    shared += [f"- {_one_line(item)}" for item in task.history]
+    if task.query.strip():
+        shared.append(f"{_QUERY_NAME[task.domain]}: {_clean(task.query).strip()}")
+    candidates = [f"{label_of(i)} {_candidate_line(c)}" for i, c in enumerate(pool)]
+    rest = "\n".join([f"Candidates ({len(pool)}):", *candidates, "", question])
+    text = chat_text(_SYSTEM, "\n".join(shared) + "\n\n" + _BOUNDARY + rest)
+    prefix, _, suffix = text.partition(_BOUNDARY)
+    return Prompt(prefix, suffix + opening)
+
+
+def _candidate_line(candidate: Candidate) -> str:
+    """The text on one line, led by the title where the text does not hold it."""
+    text, title = _one_line(candidate.text), _clean(candidate.title)
+    is_own_title = isinstance(candidate.metadata.get("title"), str) and title not in text
+    return f"{title}: {text}" if is_own_title else text
+
+
+def _one_line(text: str) -> str:
+    return " ".join(_clean(text).split())
+
+
+def _clean(text: str) -> str:
+    return text.replace(_BOUNDARY, "")

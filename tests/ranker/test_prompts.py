@@ -1,0 +1,52 @@
+"""The prompt: shared part first, labels by position, ids hidden, text of the task kept apart from our own marks."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ranker.prompts import close_thought, render_exclusion, render_order
+from ranker.schema import Candidate, Domain, RankingTask
+
+
+def chat(system: str, user: str) -> str:
+    return f"S:{system}\nU:{user}\nA:"
+
+
+def make_task(texts: list[str], query: str = "who?", history: tuple[str, ...] = ()) -> RankingTask:
+    candidates = tuple(Candidate(candidate_id=f"secret-{i}", text=t) for i, t in enumerate(texts))
+    return RankingTask(task_id="t", domain=Domain.PASSAGE, query=query, history=history, candidates=candidates)
+
+
+def test_the_prefix_is_the_same_for_every_pool_of_a_task() -> None:
+    task = make_task(["one", "two", "three"], history=("a", "b"))
+    whole = render_exclusion(task, task.candidates, chat)
+    smaller = render_exclusion(task, task.candidates[1:], chat)
+    assert whole.prefix == smaller.prefix == render_order(task, task.candidates, chat).prefix
+    assert "who?" in whole.prefix and "Candidates (3):\n[1] one\n[2] two\n[3] three" in whole.suffix
+    assert "Candidates (2):\n[1] two\n[2] three" in smaller.suffix
+
+
+def test_ids_are_never_shown_and_the_thought_is_opened() -> None:
+    prompt = render_exclusion(make_task(["one", "two"]), make_task(["one", "two"]).candidates, chat)
+    assert "secret" not in prompt.text and prompt.text.endswith("<think>")
+
+
+def test_a_title_that_the_text_does_not_hold_leads_the_line() -> None:
+    with_title = Candidate(candidate_id="a", text="8B, cheap", metadata={"title": "Kestrel"})
+    inside = Candidate(candidate_id="b", text="Heron: 70B, dear", metadata={"title": "Heron"})
+    task = RankingTask(task_id="t", domain=Domain.ROUTING, query="q", candidates=(with_title, inside))
+    assert "[1] Kestrel: 8B, cheap\n[2] Heron: 70B, dear" in render_exclusion(task, task.candidates, chat).suffix
+
+
+@given(st.text(max_size=80), st.lists(st.text(min_size=1, max_size=80), min_size=2, max_size=5))
+def test_any_text_leaves_one_boundary(query: str, texts: list[str]) -> None:
+    task = make_task(texts, query=query)
+    prompt = render_exclusion(task, task.candidates, chat)
+    assert prompt.suffix.startswith(f"Candidates ({len(texts)}):\n")
+
+
+def test_a_thought_is_closed_once() -> None:
+    prompt = render_exclusion(make_task(["one", "two"]), make_task(["one", "two"]).candidates, chat)
+    for completion in ("", "because", "because</think>", "because</think>\n<answer>nonsense</answer>"):
+        closed = close_thought(prompt, completion).text
+        assert closed.endswith("</think>\n<answer>")
+        assert closed.removeprefix(prompt.text).count("</think>") == 1
