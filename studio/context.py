@@ -1,0 +1,28 @@
+"""What every page and route is given: the services of one running studio, and nothing global beside it."""
+
+from dataclasses import dataclass
+
+from studio.hub import Hub
+from studio.library import Library
+from studio.ranking import Rankings
+from studio.settings import Settings
+from studio.store import Store
+from trainer.registry import Registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The services of one running studio."""
+
+    settings: Settings
+    store: Store
+    library: Library
+    registry: Registry
+    hub: Hub
+    rankings: Rankings
+
+    def close(self) -> None:
+        """Stop what runs (it can be resumed), then close the store."""
+        self.rankings.close()
+        self.hub.close()
+        self.store.close()

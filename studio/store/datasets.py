@@ -1,0 +1,337 @@
+"""Datasets and their tasks in the store: import in one transaction, paging, search.
+
+A dataset's hash is a chain over its tasks, so that it can be checked without holding them and continued by `append`:
+h(0) = "", h(i) = sha256(h(i-1) + task i as canonical JSON).
+"""
+
+import hashlib
+import itertools
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, func, text
+from sqlalchemy import select as sql_select
+from sqlmodel import Session, col, select
+
+from ranker.errors import DatasetError, StoreError, UsageError
+from ranker.schema import Domain, RankingTask
+from studio.store.database import Database
+from studio.store.fulltext import match_query
+from studio.store.records import DatasetInfo, TaskPage, TaskRow, now_utc
+from studio.store.tables import DatasetTable, TaskTable
+
+BATCH_TASKS = 500
+SUMMARY_CHARS = 240
+
+Report = Callable[[int], None]
+"""Told now and then how many tasks have been read."""
+
+_STAGE = """CREATE TEMP TABLE staged (position INTEGER PRIMARY KEY, task_id TEXT, domain TEXT, query TEXT, summary TEXT,
+num_candidates INTEGER, record TEXT, search_query TEXT, search_candidates TEXT)"""
+_FILL_STAGE = "INSERT INTO staged VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_MOVE_TASKS = """INSERT INTO task (dataset_id, task_id, position, domain, query, summary, num_candidates, record)
+SELECT :dataset_id, task_id, position, domain, query, summary, num_candidates, record FROM staged ORDER BY position"""
+_MOVE_TEXT = """INSERT INTO task_text (rowid, query, candidates) SELECT task.id, search_query, search_candidates
+FROM staged JOIN task ON task.dataset_id = :dataset_id AND task.position = staged.position ORDER BY task.id"""
+
+
+def chain_hash(previous: str, record: str) -> str:
+    """The dataset's hash after one more task."""
+    return hashlib.sha256(previous.encode() + record.encode()).hexdigest()
+
+
+def task_summary(task: RankingTask) -> str:
+    """One line that stands for the task in lists."""
+    words = " ".join(task.query.split()) or " · ".join(" ".join(h.split()) for h in task.history[-3:])
+    words = words or task.task_id
+    return words if len(words) <= SUMMARY_CHARS else words[: SUMMARY_CHARS - 1] + "…"
+
+
+def search_text(task: RankingTask) -> tuple[str, str]:
+    """What a task is found by: its own words, and the candidates'."""
+    own = "\n".join((task.task_id, task.query, task.criterion or "", *task.history))
+    return own, "\n".join(f"{c.title}\n{c.text}" for c in task.candidates)
+
+
+def _staged_row(position: int, task: RankingTask) -> tuple[Any, ...]:
+    own, candidates = search_text(task)
+    titles = candidates if len(task.candidates) <= 20 else "\n".join(c.title for c in task.candidates)
+    return (
+        position,
+        task.task_id,
+        task.domain.value,
+        task.query,
+        task_summary(task),
+        len(task.candidates),
+        task.model_dump_json(),
+        own,
+        titles,
+    )
+
+
+def _info(row: DatasetTable) -> DatasetInfo:
+    assert row.id is not None
+    return DatasetInfo(
+        id=row.id,
+        name=row.name,
+        version=row.version,
+        sha256=row.sha256,
+        source=row.source,
+        provenance=json.loads(row.provenance),
+        num_tasks=row.num_tasks,
+        domains=json.loads(row.domains),
+        created_at=row.created_at,
+        deleted=row.deleted_at is not None,
+    )
+
+
+class DatasetSection:
+    """The store's datasets. Versions are immutable; `append` is for the one open-ended kind (tasks written by hand)."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def list(self, *, include_deleted: bool = False) -> list[DatasetInfo]:
+        """All versions of all datasets, by name, newest version first."""
+        query = select(DatasetTable).order_by(func.lower(DatasetTable.name), col(DatasetTable.version).desc())
+        if not include_deleted:
+            query = query.where(col(DatasetTable.deleted_at).is_(None))
+        with self._database.read() as session:
+            return [_info(row) for row in session.exec(query)]
+
+    def get(self, dataset_id: int) -> DatasetInfo:
+        """Raises StoreError if there is none of that id (a deleted one is still there)."""
+        with self._database.read() as session:
+            return _info(self._row(session, dataset_id))
+
+    def latest(self, name: str) -> DatasetInfo | None:
+        """The newest version under `name` that is not deleted."""
+        return next((info for info in self.list() if info.name == name), None)
+
+    def add(
+        self,
+        name: str,
+        tasks: Iterable[RankingTask],
+        *,
+        source: str,
+        provenance: Mapping[str, Any] | None = None,
+        report: Report | None = None,
+        cancel: threading.Event | None = None,
+    ) -> DatasetInfo:
+        """Store `tasks` as a new version of `name`: all of them or, if anything is raised, none.
+
+        They are read into a temporary table first, so the write lock is held for the last moments only.
+
+        Returns:
+            The new version; or the one that has exactly these tasks already (brought back if it was deleted).
+
+        Raises:
+            DatasetError: if there are no tasks or a task_id appears twice.
+            UsageError: if `cancel` was set.
+        """
+        with self._database.connect() as connection:
+            try:
+                connection.exec_driver_sql(_STAGE)
+                sha256, domains = self._stage(connection, tasks, source, report, cancel)
+                connection.commit()
+                with self._database.writing(connection), Session(connection) as session:
+                    info = self._publish(session, name, sha256, domains, source, provenance or {})
+            finally:
+                connection.rollback()
+                connection.exec_driver_sql("DROP TABLE IF EXISTS temp.staged")
+                connection.commit()
+        return info
+
+    def append(self, name: str, task: RankingTask) -> tuple[int, str]:
+        """Add one task at the end of the open-ended dataset `name`, which is made if need be.
+
+        Returns:
+            (dataset_id, task_id): of the task that is there already if it has the same content; the id gets a number
+            behind it where another task has it.
+        """
+        with self._database.write() as session:
+            query = select(DatasetTable).where(DatasetTable.name == name).order_by(col(DatasetTable.version).desc())
+            row = session.exec(query).first()
+            if row is None:
+                row = DatasetTable(
+                    name=name, version=1, sha256="", source="studio", provenance="{}", num_tasks=0, domains="{}",
+                    created_at=now_utc(),
+                )  # fmt: skip
+                session.add(row)
+                session.flush()
+            row.deleted_at = None
+            assert row.id is not None
+            task, is_new = self._free_id(session, row.id, task)
+            if is_new:
+                self._append(session, row, task)
+            return row.id, task.task_id
+
+    def set_deleted(self, dataset_id: int, deleted: bool) -> DatasetInfo:
+        """Hide a version, or bring it back. Its tasks and traces stay."""
+        with self._database.write() as session:
+            row = self._row(session, dataset_id)
+            row.deleted_at = now_utc() if deleted else None
+            session.add(row)
+            return _info(row)
+
+    def tasks(self, dataset_id: int, *, query: str = "", offset: int = 0, limit: int = 50) -> TaskPage:
+        """Tasks in their order; with `query` those in which all its words occur."""
+        position = col(TaskTable.position)
+        columns = (
+            col(TaskTable.task_id), position, col(TaskTable.domain), col(TaskTable.summary), col(TaskTable.num_candidates),
+        )  # fmt: skip
+        offset, limit = max(0, offset), max(0, limit)
+        with self._database.read() as session:
+            total = self._row(session, dataset_id).num_tasks
+            chosen = sql_select(*columns).where(col(TaskTable.dataset_id) == dataset_id).order_by(position)
+            if query.strip():
+                found = text("task.id IN (SELECT rowid FROM task_text WHERE task_text MATCH :match)")
+                chosen = chosen.where(found.bindparams(match=match_query(query)))
+                ids = chosen.with_only_columns(col(TaskTable.id)).order_by(None).subquery()
+                total = session.execute(sql_select(func.count()).select_from(ids)).scalar_one()
+                chosen = chosen.offset(offset).limit(limit)
+            else:  # positions are 0 ... n-1, so a page is a range of the index
+                chosen = chosen.where(position >= offset, position < offset + limit)
+            rows = [TaskRow.model_validate(row._mapping) for row in session.execute(chosen)]
+        return TaskPage(rows, total)
+
+    def task(self, dataset_id: int, task_id: str) -> RankingTask:
+        """Raises StoreError if the dataset has no such task."""
+        with self._database.read() as session:
+            query = select(TaskTable.record).where(TaskTable.dataset_id == dataset_id, TaskTable.task_id == task_id)
+            record = session.exec(query).first()
+        if record is None:
+            raise StoreError(f"dataset {dataset_id}: task_id: {task_id!r} is not there: choose one from the list")
+        return RankingTask.model_validate_json(record)
+
+    def iter_tasks(self, dataset_id: int) -> Iterator[RankingTask]:
+        """All tasks in their order, read a batch at a time."""
+        self.get(dataset_id)
+        for start in itertools.count(0, BATCH_TASKS):
+            with self._database.read() as session:
+                query = select(TaskTable.record).where(
+                    TaskTable.dataset_id == dataset_id,
+                    TaskTable.position >= start,
+                    TaskTable.position < start + BATCH_TASKS,
+                )
+                records = session.exec(query.order_by(col(TaskTable.position))).all()
+            if not records:
+                return
+            for record in records:
+                yield RankingTask.model_validate_json(record)
+
+    def _row(self, session: Session, dataset_id: int) -> DatasetTable:
+        row = session.get(DatasetTable, dataset_id)
+        if row is None:
+            raise StoreError(f"store: dataset: {dataset_id} is not there: choose one from the list")
+        return row
+
+    def _stage(
+        self,
+        connection: Connection,
+        tasks: Iterable[RankingTask],
+        source: str,
+        report: Report | None,
+        cancel: threading.Event | None,
+    ) -> tuple[str, Counter[str]]:
+        seen: set[str] = set()
+        domains: Counter[str] = Counter()
+        sha256 = ""
+        for batch in _batched(tasks):
+            if cancel is not None and cancel.is_set():
+                raise UsageError(f"{source}: import: was cancelled: nothing was stored")
+            rows = []
+            for task in batch:
+                if task.task_id in seen:
+                    raise DatasetError(f"{source}: task_id: {task.task_id!r} appears twice: rename one")
+                rows.append(_staged_row(len(seen), task))
+                seen.add(task.task_id)
+                domains[task.domain.value] += 1
+                sha256 = chain_hash(sha256, rows[-1][6])
+            connection.exec_driver_sql(_FILL_STAGE, rows)
+            if report is not None:
+                report(len(seen))
+        if not seen:
+            raise DatasetError(f"{source}: tasks: there are none: add at least one")
+        return sha256, domains
+
+    def _publish(
+        self,
+        session: Session,
+        name: str,
+        sha256: str,
+        domains: Counter[str],
+        source: str,
+        provenance: Mapping[str, Any],
+    ) -> DatasetInfo:
+        """Runs inside the write transaction: recognise the content, else move the staged rows into place."""
+        versions = session.exec(select(DatasetTable).where(DatasetTable.name == name)).all()
+        same = next((row for row in versions if row.sha256 == sha256), None)
+        if same is not None:
+            same.deleted_at = None
+            session.add(same)
+            session.flush()
+            return _info(same)
+        row = DatasetTable(
+            name=name,
+            version=max((v.version for v in versions), default=0) + 1,
+            sha256=sha256,
+            source=source,
+            provenance=json.dumps(dict(provenance), ensure_ascii=False),
+            num_tasks=domains.total(),
+            domains=json.dumps(domains),
+            created_at=now_utc(),
+        )
+        session.add(row)
+        session.flush()
+        session.execute(text(_MOVE_TASKS), {"dataset_id": row.id})
+        session.execute(text(_MOVE_TEXT), {"dataset_id": row.id})
+        return _info(row)
+
+    def _free_id(self, session: Session, dataset_id: int, task: RankingTask) -> tuple[RankingTask, bool]:
+        for number in itertools.count(2):
+            query = select(TaskTable.record).where(
+                TaskTable.dataset_id == dataset_id, TaskTable.task_id == task.task_id
+            )
+            record = session.exec(query).first()
+            if record is None:
+                return task, True
+            if record == task.model_dump_json():
+                return task, False
+            task = task.model_copy(update={"task_id": f"{task.task_id.rsplit('~', 1)[0]}~{number}"})
+        raise AssertionError("unreachable")
+
+    def _append(self, session: Session, row: DatasetTable, task: RankingTask) -> None:
+        staged = _staged_row(row.num_tasks, task)
+        assert row.id is not None
+        added = TaskTable(
+            dataset_id=row.id,
+            position=staged[0],
+            task_id=staged[1],
+            domain=staged[2],
+            query=staged[3],
+            summary=staged[4],
+            num_candidates=staged[5],
+            record=staged[6],
+        )
+        session.add(added)
+        session.flush()
+        session.execute(
+            text("INSERT INTO task_text (rowid, query, candidates) VALUES (:id, :query, :candidates)"),
+            {"id": added.id, "query": staged[7], "candidates": staged[8]},
+        )
+        domains = Counter(json.loads(row.domains))
+        domains[Domain(task.domain).value] += 1
+        row.domains = json.dumps(domains)
+        row.sha256 = chain_hash(row.sha256, staged[6])
+        row.num_tasks += 1
+        session.add(row)
+
+
+def _batched(tasks: Iterable[RankingTask]) -> Iterator[tuple[RankingTask, ...]]:
+    iterator = iter(tasks)
+    while batch := tuple(itertools.islice(iterator, BATCH_TASKS)):
+        yield batch
