@@ -1,0 +1,304 @@
+"""The models at hand: one directory each below `models/`, described by a card (`model.json`) that is written last.
+
+    models/<name>/model.json       the card; its `directory` is "." or, for a model that stays where it is, a path
+    models/<name>/*.safetensors    weights, beside config and tokenizer
+    models/default.json            the name of the model that is used when none is named
+    models/.partial/               what a set-up has so far
+
+A directory without a card is not a model: an interrupted set-up leaves nothing that could be loaded. This module does not
+know how a model is run (`ranker.backends`) or trained.
+"""
+
+import logging
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from filelock import FileLock, Timeout
+from pydantic import Field, ValidationError
+
+from ranker.backends import Backend, load_backend
+from ranker.elimination import AnswerFormat
+from ranker.errors import CheckpointError, UsageError
+from ranker.schema import Record
+from trainer.fetch import SMOLLM2, fetch_model
+from trainer.hub import download_repository
+from trainer.modelfiles import ModelFiles, Report, hash_files, inspect_model
+
+log = logging.getLogger(__name__)
+
+DEFAULT_MODEL: Final = "smollm2-135m-instruct"
+CARD: Final = "model.json"
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+class ModelCard(Record):
+    """What is known of a model without loading it."""
+
+    name: str
+    engine: Literal["transformers", "scripted"] = "transformers"
+    directory: str = "."
+    """Where the files are: absolute once it is read; in the file, relative to the card."""
+    answer_format: AnswerFormat = AnswerFormat.FREE
+    """How a decision is taken from it: `scored` for a model that was not trained on the format."""
+    source: str = ""
+    """Where it came from: a package, a hub id or a path."""
+    license: str | None = None
+    sha256: str | None = None
+    """Over config and weights (`trainer.modelfiles.hash_files`)."""
+    num_parameters: int | None = None
+    added_at: str = ""
+    """ISO 8601, UTC."""
+    options: Mapping[str, float] = Field(default_factory=dict)
+    """Arguments of the engine (`delay_s` of the scripted one)."""
+
+
+class _Pointer(Record):
+    model: str
+
+
+def write_card(models_dir: Path, card: ModelCard) -> ModelCard:
+    """Write `models/<name>/model.json`, whole or not at all; returns the card as it will be read."""
+    directory = models_dir / card.name
+    directory.mkdir(parents=True, exist_ok=True)
+    _write_atomically(directory / CARD, card.model_dump_json(indent=2))
+    return _read_card(directory)
+
+
+class Registry:
+    """The models below one directory. Holds no state: several processes may use the same directory."""
+
+    def __init__(self, models_dir: Path) -> None:
+        self._dir = models_dir
+
+    def cards(self) -> list[ModelCard]:
+        """All models, the default first, then by name. A card that cannot be read is left out and logged."""
+        found = []
+        for path in sorted(self._dir.glob(f"[!.]*/{CARD}")):
+            try:
+                found.append(_read_card(path.parent))
+            except CheckpointError as error:
+                log.warning("%s", error)
+        default = self.default_name()
+        return sorted(found, key=lambda card: (card.name != default, card.name))
+
+    def default_name(self) -> str:
+        """The model that is used when none is named."""
+        try:
+            return _Pointer.model_validate_json((self._dir / "default.json").read_text(encoding="utf-8")).model
+        except FileNotFoundError:
+            return DEFAULT_MODEL
+        except (OSError, ValidationError):
+            log.warning("%s: cannot be read: using %s", self._dir / "default.json", DEFAULT_MODEL)
+            return DEFAULT_MODEL
+
+    def card(self, name: str | None = None) -> ModelCard:
+        """The card of `name`; None = the default.
+
+        Raises:
+            UsageError: if there is no such model.
+            CheckpointError: if its card cannot be read, or it is the default model and was never fetched.
+        """
+        wanted = name or self.default_name()
+        if NAME.fullmatch(wanted) and (self._dir / wanted / CARD).is_file():
+            return _read_card(self._dir / wanted)
+        if wanted == DEFAULT_MODEL:
+            raise CheckpointError(f"models: {wanted}: is not here yet: run `python launch.py` once with a network")
+        known = ", ".join(card.name for card in self.cards()) or "none"
+        raise UsageError(f"models: {wanted!r}: no such model: known are {known}; add one with `models add`")
+
+    def has(self, name: str | None = None) -> bool:
+        """Is there a model of that name (None = the default)?"""
+        wanted = name or self.default_name()
+        return NAME.fullmatch(wanted) is not None and (self._dir / wanted / CARD).is_file()
+
+    def add(
+        self,
+        path_or_hub_id: str | Path,
+        name: str,
+        *,
+        answer_format: AnswerFormat = AnswerFormat.FREE,
+        report: Report | None = None,
+    ) -> ModelCard:
+        """Register a local directory (it stays where it is; its hash is recorded) or copy a model from the hub.
+
+        Raises:
+            UsageError: if the name is taken or cannot be used.
+            CheckpointError: if the model is incomplete, would need code or pickles, or cannot be downloaded.
+        """
+        self._check_name(name)
+        report = report or _ignore
+        path = Path(path_or_hub_id).expanduser()
+        if path.exists():
+            return self._add_directory(path.resolve(), name, answer_format, report)
+        if HUB_ID.fullmatch(str(path_or_hub_id)):
+            return self._add_from_hub(str(path_or_hub_id), name, answer_format, report)
+        raise CheckpointError(f"models: {path_or_hub_id}: no such directory, and not a hub id (owner/name): correct it")
+
+    def promote(self, name_or_path: str, *, report: Report | None = None) -> ModelCard:
+        """Make a model the default: a registered name, or a directory (which is added under its own name first)."""
+        path = Path(name_or_path).expanduser()
+        if not self.has(name_or_path) and path.is_dir():
+            card = self.add(path, path.resolve().name, report=report)
+        else:
+            card = self.card(name_or_path)
+        _write_atomically(self._dir / "default.json", _Pointer(model=card.name).model_dump_json())
+        return card
+
+    def fetch_default(self, report: Report | None = None) -> ModelCard:
+        """Set the default model up if it is not here yet. Only one process does so at a time; the others wait.
+
+        Raises:
+            CheckpointError: no room, no network, a wrong hash; calling again goes on from there.
+        """
+        report = report or _ignore
+        if self.has(DEFAULT_MODEL):
+            return self.card(DEFAULT_MODEL)
+        self._dir.mkdir(parents=True, exist_ok=True)
+        with self._lock(report):
+            if not self.has(DEFAULT_MODEL):
+                workplace = self._dir / ".partial"
+                converted = fetch_model(SMOLLM2, workplace, report)
+                self._settle(
+                    converted,
+                    ModelCard(
+                        name=DEFAULT_MODEL,
+                        answer_format=AnswerFormat.SCORED,
+                        source=SMOLLM2.requirement,
+                        license=SMOLLM2.license,
+                        added_at=_now(),
+                    ),
+                    report,
+                )
+                shutil.rmtree(workplace, ignore_errors=True)
+            return self.card(DEFAULT_MODEL)
+
+    def load(self, name: str | None = None) -> Backend:
+        """Load a model for use.
+
+        Raises:
+            UsageError: no such model.
+            CheckpointError: its files are gone or incomplete.
+            BackendError: the engine refuses it.
+        """
+        card = self.card(name)
+        directory = Path(card.directory)
+        if card.engine == "transformers":
+            inspect_model(directory)
+        return load_backend(directory, name=card.name, engine=card.engine, **card.options)
+
+    def verify(self, report: Report | None = None) -> list[str]:
+        """Problems, one line each: cards that cannot be read, files that are missing or no longer have their hash."""
+        problems = []
+        for path in sorted(self._dir.glob(f"[!.]*/{CARD}")):
+            try:
+                card = _read_card(path.parent)
+                if card.engine == "transformers":
+                    _, sha256 = _examine(Path(card.directory), report or _ignore)
+                    if card.sha256 is not None and sha256 != card.sha256:
+                        problems.append(
+                            f"{card.directory}: sha256 {sha256[:16]}...: changed since it was added: add it again"
+                        )
+            except CheckpointError as error:
+                problems.append(str(error))
+        if self.default_name() != DEFAULT_MODEL and not self.has():
+            problems.append(
+                f"models: default: {self.default_name()!r}: no such model: choose one with `models promote`"
+            )
+        return problems
+
+    def _check_name(self, name: str) -> None:
+        if not NAME.fullmatch(name):
+            raise UsageError(f"--as: {name!r}: use up to 64 letters, digits, dots, dashes or underscores")
+        if self.has(name):
+            raise UsageError(f"--as: {name!r}: there is a model of that name: choose another")
+
+    def _add_directory(self, path: Path, name: str, answer_format: AnswerFormat, report: Report) -> ModelCard:
+        files, sha256 = _examine(path, report)
+        card = ModelCard(
+            name=name,
+            directory=str(path),
+            answer_format=answer_format,
+            source=str(path),
+            license=files.license,
+            sha256=sha256,
+            num_parameters=files.num_parameters,
+            added_at=_now(),
+        )
+        return write_card(self._dir, card)
+
+    def _add_from_hub(self, repository: str, name: str, answer_format: AnswerFormat, report: Report) -> ModelCard:
+        self._dir.mkdir(parents=True, exist_ok=True)
+        with self._lock(report):
+            directory = self._dir / ".hub" / name
+            directory.mkdir(parents=True, exist_ok=True)
+            download_repository(repository, directory.resolve(), report)
+            shutil.rmtree(directory / ".cache", ignore_errors=True)
+            card = ModelCard(name=name, answer_format=answer_format, source=repository, added_at=_now())
+            return self._settle(directory, card, report)
+
+    def _settle(self, directory: Path, card: ModelCard, report: Report) -> ModelCard:
+        """Check a finished directory, write its card, and move it to its place in one go."""
+        files, sha256 = _examine(directory, report)
+        known = {"license": card.license or files.license, "num_parameters": files.num_parameters, "sha256": sha256}
+        _write_atomically(directory / CARD, card.model_copy(update=known).model_dump_json(indent=2))
+        target = self._dir / card.name
+        if target.exists():
+            shutil.rmtree(target)
+        directory.rename(target)
+        return _read_card(target)
+
+    @contextmanager
+    def _lock(self, report: Report) -> Iterator[None]:
+        lock = FileLock(self._dir / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            report("waiting for another start that sets up a model", None)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+class _Examined(NamedTuple):
+    files: ModelFiles
+    sha256: str
+
+
+def _examine(directory: Path, report: Report) -> _Examined:
+    files = inspect_model(directory)
+    return _Examined(files, hash_files([directory / "config.json", *files.weights], report))
+
+
+def _read_card(directory: Path) -> ModelCard:
+    path = directory / CARD
+    try:
+        card = ModelCard.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise CheckpointError(f"{path}: {place}: {first['msg']}: delete the folder and add the model again") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}: delete the folder and add the model again") from error
+    return card.model_copy(update={"name": directory.name, "directory": str((directory / card.directory).resolve())})
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _ignore(_doing: str, _share: float | None) -> None:
+    """No progress wanted."""
