@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from filelock import BaseFileLock
+
 from studio.hub import Hub
 from studio.library import Library
 from studio.ranking import Rankings
@@ -20,9 +22,13 @@ class Context:
     registry: Registry
     hub: Hub
     rankings: Rankings
+    lock: BaseFileLock | None = None
+    """Held while this studio uses its data directory."""
 
     def close(self) -> None:
         """Stop what runs (it can be resumed), then close the store."""
         self.rankings.close()
         self.hub.close()
         self.store.close()
+        if self.lock is not None:
+            self.lock.release()

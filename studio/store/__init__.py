@@ -6,6 +6,7 @@ from studio.store.database import Database
 from studio.store.datasets import DatasetSection
 from studio.store.records import (
     DatasetInfo,
+    NotStoredError,
     StoredTrace,
     TaskPage,
     TaskRow,
@@ -19,6 +20,7 @@ from studio.store.traces import TraceSection, new_trace_id
 
 __all__ = [
     "DatasetInfo",
+    "NotStoredError",
     "Store",
     "StoredTrace",
     "TaskPage",

@@ -16,11 +16,11 @@ from sqlalchemy import Connection, func, text
 from sqlalchemy import select as sql_select
 from sqlmodel import Session, col, select
 
-from ranker.errors import DatasetError, StoreError, UsageError
+from ranker.errors import DatasetError, UsageError
 from ranker.schema import Domain, RankingTask
 from studio.store.database import Database
 from studio.store.fulltext import match_query
-from studio.store.records import DatasetInfo, TaskPage, TaskRow, now_utc
+from studio.store.records import DatasetInfo, NotStoredError, TaskPage, TaskRow, now_utc
 from studio.store.tables import DatasetTable, TaskTable
 
 BATCH_TASKS = 500
@@ -103,7 +103,7 @@ class DatasetSection:
             return [_info(row) for row in session.exec(query)]
 
     def get(self, dataset_id: int) -> DatasetInfo:
-        """Raises StoreError if there is none of that id (a deleted one is still there)."""
+        """Raises NotStoredError if there is none of that id (a deleted one is still there)."""
         with self._database.read() as session:
             return _info(self._row(session, dataset_id))
 
@@ -199,12 +199,12 @@ class DatasetSection:
         return TaskPage(rows, total)
 
     def task(self, dataset_id: int, task_id: str) -> RankingTask:
-        """Raises StoreError if the dataset has no such task."""
+        """Raises NotStoredError if the dataset has no such task."""
         with self._database.read() as session:
             query = select(TaskTable.record).where(TaskTable.dataset_id == dataset_id, TaskTable.task_id == task_id)
             record = session.exec(query).first()
         if record is None:
-            raise StoreError(f"dataset {dataset_id}: task_id: {task_id!r} is not there: choose one from the list")
+            raise NotStoredError(f"dataset {dataset_id}: task_id: {task_id!r} is not there: choose one from the list")
         return RankingTask.model_validate_json(record)
 
     def iter_tasks(self, dataset_id: int) -> Iterator[RankingTask]:
@@ -226,7 +226,7 @@ class DatasetSection:
     def _row(self, session: Session, dataset_id: int) -> DatasetTable:
         row = session.get(DatasetTable, dataset_id)
         if row is None:
-            raise StoreError(f"store: dataset: {dataset_id} is not there: choose one from the list")
+            raise NotStoredError(f"store: dataset: {dataset_id} is not there: choose one from the list")
         return row
 
     def _stage(

@@ -5,12 +5,17 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from ranker.errors import StoreError
 from ranker.schema import Domain, EliminationStep, Mode, Outcome, RankingTask, RankingTrace, Record, Totals
 
 
 def now_utc() -> str:
     """The present moment as the store writes it; the strings sort like the moments."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class NotStoredError(StoreError):
+    """There is no row of that id."""
 
 
 class TraceState(StrEnum):

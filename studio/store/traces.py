@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, text
+from sqlalchemy import select as sql_select
 from sqlmodel import Session, col, select
 
-from ranker.errors import StoreError
 from ranker.metrics import rank_of_relevant
 from ranker.schema import EliminationStep, Mode, Outcome, RankingTask, RankingTrace, Totals
 from studio.store.database import Database
 from studio.store.datasets import search_text
-from studio.store.records import StoredTrace, TraceFilter, TracePage, TraceRow, TraceState, now_utc
+from studio.store.records import NotStoredError, StoredTrace, TraceFilter, TracePage, TraceRow, TraceState, now_utc
 from studio.store.tables import DatasetTable, StepTable, TaskTable, TraceTable
 from studio.store.tracequery import row_fields, select_traces
 
@@ -56,7 +56,7 @@ class TraceSection:
         """Store a queued trace; `steps` are those that a branch has from its parent.
 
         Raises:
-            StoreError: if the task is not there.
+            NotStoredError: if the task is not there.
         """
         with self._database.write() as session:
             task_row = self._task_row(session, dataset_id, task_id)
@@ -148,7 +148,7 @@ class TraceSection:
             return [row.trace_id for row in rows]
 
     def get(self, trace_id: str) -> StoredTrace:
-        """Raises StoreError if there is no such trace."""
+        """Raises NotStoredError if there is no such trace."""
         found = self._load([trace_id])
         if not found:
             raise _no_trace(trace_id)
@@ -198,6 +198,14 @@ class TraceSection:
             counted = session.execute(select(TraceTable.state, func.count()).group_by(TraceTable.state)).all()
         return {TraceState(state): number for state, number in counted}
 
+    def sums(self) -> Totals:
+        """Totals over all traces (without outcomes and seconds)."""
+        fields = ("num_steps", "prompt_tokens", "cached_prompt_tokens", "completion_tokens")
+        sums = (func.coalesce(func.sum(func.json_extract(TraceTable.totals, f"$.{field}")), 0) for field in fields)
+        with self._database.read() as session:
+            row = session.execute(sql_select(*sums)).one()
+        return Totals.model_validate(dict(zip(fields, row, strict=True)))
+
     def export(self, filters: TraceFilter) -> Iterator[str]:
         """The finished traces that fit, newest first, as lines of JSON (each with its line end)."""
         finished = select_traces(filters.model_copy(update={"state": TraceState.FINISHED}))
@@ -244,12 +252,12 @@ class TraceSection:
         query = select(TaskTable).join(DatasetTable).where(DatasetTable.id == dataset_id, TaskTable.task_id == task_id)
         row = session.exec(query).first()
         if row is None:
-            raise StoreError(f"dataset {dataset_id}: task_id: {task_id!r} is not there: choose one from the list")
+            raise NotStoredError(f"dataset {dataset_id}: task_id: {task_id!r} is not there: choose one from the list")
         return row
 
 
-def _no_trace(trace_id: str) -> StoreError:
-    return StoreError(f"store: trace: {trace_id!r} is not there: choose one from the list")
+def _no_trace(trace_id: str) -> NotStoredError:
+    return NotStoredError(f"store: trace: {trace_id!r} is not there: choose one from the list")
 
 
 def _step_row(trace_pk: int, step: EliminationStep) -> StepTable:

@@ -1,0 +1,159 @@
+"""What every request has to pass before any route or page sees it, and what every answer carries.
+
+A page in the user's browser can send requests to this server too. So: the Host must be ours (no DNS rebinding), requests that
+change something or start work must come from our own pages or from no page at all, bodies are limited, and the page may load
+nothing from elsewhere. Plain ASGI, so that streams are not held back. Knows no route's meaning.
+"""
+
+import json
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ranker.errors import UsageError
+from studio.settings import Settings, is_loopback
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",  # Gradio compiles templates in the browser
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "connect-src 'self'",
+        "worker-src 'self' blob:",
+        "frame-src 'self'",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+_HEADERS = tuple(
+    (name.encode(), value.encode())
+    for name, value in {
+        "content-security-policy": CONTENT_SECURITY_POLICY,
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "DENY",
+        "referrer-policy": "same-origin",
+        "cross-origin-opener-policy": "same-origin",
+        "cross-origin-resource-policy": "same-origin",
+        "permissions-policy": "camera=(), microphone=(), geolocation=()",
+    }.items()
+)
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_WORKING_PATHS = ("/api/", "/v1/", "/metrics")
+"""Where even a GET starts work or tells what is stored."""
+_LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def refuse_exposure(settings: Settings) -> None:
+    """Raises UsageError if the studio would listen where other machines reach it: it has no login yet."""
+    if not is_loopback(settings.host):
+        raise UsageError(
+            f"serve: host: {settings.host}: other machines could reach the studio, which has no login: "
+            "listen on 127.0.0.1 and use an SSH tunnel (ssh -L 7860:127.0.0.1:7860 HOST)"
+        )
+
+
+class _TooLargeError(Exception):
+    """The body went over its limit while it was read."""
+
+
+class Guard:
+    """The outermost layer of the server."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._hosts = _LOOPBACK_HOSTS | {settings.host.strip("[]").lower()}
+        self._max_upload_bytes = settings.max_upload_bytes
+        self._max_request_bytes = settings.max_request_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it with one line that says why not."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        is_sent = False
+
+        async def send_guarded(message: Message) -> None:
+            nonlocal is_sent
+            if message["type"] == "http.response.start":
+                is_sent = True
+                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+            await send(message)
+
+        refusal = self._refusal(scope, headers)
+        if refusal is not None:
+            await _answer(send_guarded, *refusal)
+            return
+        try:
+            await self._app(scope, _limited(receive, self._limit(scope)), send_guarded)
+        except _TooLargeError:
+            if is_sent:
+                raise
+            await _answer(send_guarded, *_too_large(self._limit(scope)))
+
+    def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
+        """Status and reason, or None if the request may pass."""
+        host = headers.get("host", "")
+        if _host_name(host) not in self._hosts:
+            return 400, f"request: host: {host[:80]!r} is not this server: use http://127.0.0.1"
+        path: str = scope["path"]
+        if (scope["method"] not in _SAFE_METHODS or path.startswith(_WORKING_PATHS)) and _is_cross_site(headers, host):
+            return 403, "request: origin: another site may not use this server: open the studio itself"
+        if "/file=http" in path or "/proxy=" in path:
+            return 403, "request: path: this server fetches nothing from other servers"
+        length = headers.get("content-length", "0")
+        if not length.isdigit():
+            return 400, "request: content-length: is not a number"
+        limit = self._limit(scope)
+        return _too_large(limit) if int(length) > limit else None
+
+    def _limit(self, scope: Scope) -> int:
+        is_upload = scope["path"].rstrip("/").endswith("/upload")
+        return self._max_upload_bytes if is_upload else self._max_request_bytes
+
+
+def _host_name(host: str) -> str:
+    """The name without the port; '' if it is malformed."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _is_cross_site(headers: dict[str, str], host: str) -> bool:
+    if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        return True
+    origin = headers.get("origin")
+    return origin is not None and origin.split("://", 1)[-1].lower() != host.lower()
+
+
+def _too_large(limit: int) -> tuple[int, str]:
+    return 413, f"request: body: is larger than {limit // 1024} KiB: send less at a time"
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    num_bytes = 0
+
+    async def receive_limited() -> Message:
+        nonlocal num_bytes
+        message = await receive()
+        num_bytes += len(message.get("body", b""))
+        if num_bytes > limit:
+            raise _TooLargeError
+        return message
+
+    return receive_limited
+
+
+async def _answer(send: Send, status: int, reason: str) -> None:
+    body = json.dumps({"error": reason}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
