@@ -1,5 +1,7 @@
 """Engines behind the one seam of `ranker.backends.base`."""
 
+from pathlib import Path
+
 from ranker.backends.base import (
     BULK,
     LIVE,
@@ -12,6 +14,7 @@ from ranker.backends.base import (
     Scores,
     Usage,
 )
+from ranker.errors import BackendError
 
 __all__ = [
     "BULK",
@@ -24,4 +27,28 @@ __all__ = [
     "ScoreRequest",
     "Scores",
     "Usage",
+    "load_backend",
 ]
+
+
+def load_backend(directory: Path, *, name: str, engine: str = "transformers", delay_s: float = 0.0) -> Backend:
+    """Load the model in `directory`.
+
+    Args:
+        directory: a model directory; not read by the engine `scripted`.
+        name: the name to write into traces.
+        engine: `transformers`, or `scripted` (rules instead of a model; tests run on it).
+        delay_s: of `scripted`: seconds between two words.
+
+    Raises:
+        BackendError: if the engine is not known or the model cannot be loaded.
+    """
+    if engine == "transformers":
+        from ranker.backends.local import load_local
+
+        return load_local(directory, name=name)
+    if engine == "scripted":
+        from ranker.backends.scripted import ScriptedBackend
+
+        return ScriptedBackend(name=name, delay_s=delay_s)
+    raise BackendError(f"engine: {engine!r} is not known. Choose transformers or scripted.")

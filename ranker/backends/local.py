@@ -1,0 +1,127 @@
+"""A model on this machine, run by transformers and PyTorch: the reference that every other engine is compared with.
+
+Loads safetensors only, from a local directory only, and never code that comes with a model. Imports torch: reach it through
+`ranker.backends.load_backend`.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from ranker.backends.base import Chunk, GenerateRequest, ScoreRequest, Scores
+from ranker.backends.engine import Engine, EngineLimits
+from ranker.backends.kv import ATTENTION_NAME
+from ranker.errors import BackendError
+
+SUPPORTED: Final = frozenset({"llama", "qwen2", "qwen3", "mistral", "smollm3", "olmo2"})
+"""Model types whose layers all attend to everything before them, with a plain output layer."""
+
+
+class LocalBackend:
+    """One causal language model with its tokenizer and engine."""
+
+    def __init__(self, model: Any, tokenizer: Any, *, name: str, limits: EngineLimits | None = None) -> None:
+        self._name, self._tokenizer = name, tokenizer
+        self._engine = Engine(model, tokenizer, limits or EngineLimits())
+        special = {str(t) for t in tokenizer.all_special_tokens}
+        special |= {str(t.content) for t in tokenizer.added_tokens_decoder.values() if t.special}
+        self._special_tokens = sorted((t for t in special if len(t) > 1), key=len, reverse=True)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def context_tokens(self) -> int:
+        return self._engine.context_tokens
+
+    def chat_text(self, system: str, user: str) -> str:
+        messages = [
+            {"role": "system", "content": self._as_plain_text(system)},
+            {"role": "user", "content": self._as_plain_text(user)},
+        ]
+        text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        assert isinstance(text, str)
+        return text
+
+    def _as_plain_text(self, text: str) -> str:
+        """Break up control tokens that stand in the text of a task, so that it cannot end its own message."""
+        for token in self._special_tokens:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        if not texts:
+            return []
+        return [len(ids) for ids in self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Chunk]:
+        job = self._engine.submit(request)
+        try:
+            while True:
+                result = await job.results.get()
+                if isinstance(result, BackendError):
+                    raise result
+                assert isinstance(result, Chunk)
+                yield result
+                if result.finish is not None:
+                    return
+        finally:
+            job.is_withdrawn = True
+
+    async def score(self, request: ScoreRequest) -> Scores:
+        job = self._engine.submit(request)
+        try:
+            result = await job.results.get()
+        finally:
+            job.is_withdrawn = True
+        if isinstance(result, BackendError):
+            raise result
+        assert isinstance(result, Scores)
+        return result
+
+    async def aclose(self) -> None:
+        await self._engine.aclose()
+
+
+def load_local(directory: Path, *, name: str, limits: EngineLimits | None = None) -> LocalBackend:
+    """Load a model directory (config, tokenizer, safetensors).
+
+    bfloat16 on a CUDA device, float32 on a CPU, where half precision decodes slower in batches and no CPU lacks float32.
+
+    Raises:
+        BackendError: if files are missing, the model type is not supported, or the tokenizer has no chat template.
+    """
+    transformers_logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        _check_supported(config, directory)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            directory,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation=ATTENTION_NAME,
+            dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise BackendError(f"{directory}: model cannot be loaded: {reason}. Add it again with `models add`.") from error
+    if not tokenizer.chat_template:
+        raise BackendError(f"{directory}: the tokenizer has no chat template. Use an instruction-tuned model.")
+    return LocalBackend(model.to(device).eval(), tokenizer, name=name, limits=limits)
+
+
+def _check_supported(config: Any, directory: Path) -> None:
+    text_config = config.get_text_config()
+    if text_config.model_type not in SUPPORTED or getattr(text_config, "use_sliding_window", False):
+        known = ", ".join(sorted(SUPPORTED))
+        raise BackendError(
+            f"{directory}: model type {text_config.model_type!r} is not supported. Known types: {known}."
+        )
