@@ -1,7 +1,6 @@
 """The studio as one ASGI application: guard, routes, files of the pages, and the Gradio pages at "/"."""
 
 import contextlib
-import importlib.util
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -77,8 +76,12 @@ def open_context(settings: Settings) -> Context:
     )
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, *, with_pages: bool = True) -> FastAPI:
     """The whole studio. Its services are at `app.state.context` and are closed when the server ends.
+
+    Args:
+        settings: where things are and how it listens.
+        with_pages: False leaves the Gradio pages out (they take seconds to load; the routes do not need them).
 
     Raises:
         UsageError: if it would be reachable from other machines, or the data directory cannot be used.
@@ -98,15 +101,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.context = context
     add_api(app, context)
     app.mount(ASSETS_URL, AssetFiles(directory=settings.assets_dir), name="assets")
-    app = _mount_pages(app, context)
+    if with_pages:
+        app = _mount_pages(app, context)
     app.add_middleware(Guard, settings=settings)
     return app
 
 
 def _mount_pages(app: FastAPI, context: Context) -> FastAPI:
     """Gradio's pages at "/"; imported here, because that takes seconds and the services do not need it."""
-    if importlib.util.find_spec("studio.pages") is None:
-        return app
     settings = context.settings
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(settings.data_dir / "uploads")

@@ -35,12 +35,13 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
+def serve(settings: Settings, *, on_ready: Callable[[str], None], with_pages: bool = True) -> None:
     """Run the studio until it is told to end (Ctrl-C, SIGTERM).
 
     Args:
         settings: port 0 takes any free port.
         on_ready: called once with the address, when requests are answered.
+        with_pages: False serves the HTTP routes only.
 
     Raises:
         UsageError: if the port is taken, or the settings do not fit together.
@@ -48,7 +49,7 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None]) -> None:
     """
     listener = _listen(settings.host, settings.port)
     with listener:
-        app = create_app(settings)
+        app = create_app(settings, with_pages=with_pages)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         url = f"http://{host}:{listener.getsockname()[1]}/"
         config = uvicorn.Config(
