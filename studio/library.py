@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ranker.errors import RankingStudioError, UsageError
@@ -73,6 +73,10 @@ class Library:
     def tasks(self, dataset_id: int, *, query: str = "", offset: int = 0, limit: int = 50) -> TaskPage:
         """One page of a dataset's tasks in their order; with `query` those in which all its words occur."""
         return self._store.datasets.tasks(dataset_id, query=query, offset=offset, limit=limit)
+
+    def iter_tasks(self, dataset_id: int) -> Iterator[RankingTask]:
+        """All tasks of a dataset in their order, streamed."""
+        return self._store.datasets.iter_tasks(dataset_id)
 
     def task(self, dataset_id: int, task_id: str) -> RankingTask:
         """Raises StoreError if the dataset has no such task."""
