@@ -55,12 +55,7 @@ def render_exclusion(task: RankingTask, pool: Sequence[Candidate], chat_text: Ch
 
     Source: the paper, section 3 (iterative prompt); the wording is ours, and the number of candidates is the pool's.
     """
-    question = (
-        f"Which candidate is the least likely to be {_criterion(task)}?\n"
-        f"Think between {THINK_OPEN} and {THINK_CLOSE}. Then write the name or the number of only that candidate between "
-        f"{ANSWER_OPEN} and {ANSWER_CLOSE}."
-    )
-    return _render(task, pool, question, _EXCLUSION_OPENING, chat_text)
+    return _render(task, pool, _exclusion_question(task), _EXCLUSION_OPENING, chat_text)
 
 
 def render_order(task: RankingTask, pool: Sequence[Candidate], chat_text: ChatText) -> Prompt:
@@ -71,6 +66,30 @@ def render_order(task: RankingTask, pool: Sequence[Candidate], chat_text: ChatTe
         f"{ANSWER_CLOSE}, such as [2] > [1]."
     )
     return _render(task, pool, question, _ORDER_OPENING, chat_text)
+
+
+def render_choice(task: RankingTask, pool: Sequence[Candidate], chat_text: ChatText) -> Prompt:
+    """Ask for the number of the one best candidate (mode `first-token`). Ours."""
+    question = (
+        f"Which candidate is the most likely to be {_criterion(task)}?\n"
+        f"Write the number of only that candidate between {ANSWER_OPEN} and {ANSWER_CLOSE}."
+    )
+    return _render(task, pool, question, _ORDER_OPENING, chat_text)
+
+
+def render_fixed_exclusion(
+    task: RankingTask, candidates: Sequence[Candidate], pool: Sequence[Candidate], chat_text: ChatText
+) -> Prompt:
+    """Ask for the one candidate of `pool` to exclude next, with all `candidates` printed once (mode `fixed-block`).
+
+    The candidates keep their labels over all steps and belong to the prefix, so that a step costs only its suffix: the
+    labels of `pool`, in the order of `candidates`, and the question. Ours.
+    """
+    in_play = {c.candidate_id for c in pool}
+    labels = " ".join(label_of(i) for i, c in enumerate(candidates) if c.candidate_id in in_play)
+    rest = f"Still in play ({len(pool)}): {labels}\n{_exclusion_question(task)}"
+    shared = "\n".join([_shared(task), "", _candidate_block(candidates), "", ""])
+    return _assemble(shared, rest, _EXCLUSION_OPENING, chat_text)
 
 
 def close_thought(prompt: Prompt, completion: str) -> Prompt:
@@ -89,16 +108,35 @@ def _criterion(task: RankingTask) -> str:
     return _clean(task.criterion) if task.criterion else _CRITERION[task.domain]
 
 
+def _exclusion_question(task: RankingTask) -> str:
+    return (
+        f"Which candidate is the least likely to be {_criterion(task)}?\n"
+        f"Think between {THINK_OPEN} and {THINK_CLOSE}. Then write the name or the number of only that candidate between "
+        f"{ANSWER_OPEN} and {ANSWER_CLOSE}."
+    )
+
+
 def _render(task: RankingTask, pool: Sequence[Candidate], question: str, opening: str, chat_text: ChatText) -> Prompt:
-    shared = [_INTRODUCTION[task.domain]]
-    shared += [f"- {_one_line(item)}" for item in task.history]
-    if task.query.strip():
-        shared.append(f"{_QUERY_NAME[task.domain]}: {_clean(task.query).strip()}")
-    candidates = [f"{label_of(i)} {_candidate_line(c)}" for i, c in enumerate(pool)]
-    rest = "\n".join([f"Candidates ({len(pool)}):", *candidates, "", question])
-    text = chat_text(_SYSTEM, "\n".join(shared) + "\n\n" + _BOUNDARY + rest)
-    prefix, _, suffix = text.partition(_BOUNDARY)
+    return _assemble(_shared(task) + "\n\n", f"{_candidate_block(pool)}\n\n{question}", opening, chat_text)
+
+
+def _assemble(shared: str, rest: str, opening: str, chat_text: ChatText) -> Prompt:
+    """Wrap the user message in the chat template, and cut the result where the shared part ends."""
+    prefix, _, suffix = chat_text(_SYSTEM, shared + _BOUNDARY + rest).partition(_BOUNDARY)
     return Prompt(prefix, suffix + opening)
+
+
+def _shared(task: RankingTask) -> str:
+    """What is the same for every pool of the task."""
+    lines = [_INTRODUCTION[task.domain], *(f"- {_one_line(item)}" for item in task.history)]
+    if task.query.strip():
+        lines.append(f"{_QUERY_NAME[task.domain]}: {_clean(task.query).strip()}")
+    return "\n".join(lines)
+
+
+def _candidate_block(candidates: Sequence[Candidate]) -> str:
+    lines = [f"{label_of(i)} {_candidate_line(c)}" for i, c in enumerate(candidates)]
+    return "\n".join([f"Candidates ({len(candidates)}):", *lines])
 
 
 def _candidate_line(candidate: Candidate) -> str:

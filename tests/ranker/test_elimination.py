@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ranker.backends.scripted import ScriptedBackend
 from ranker.elimination import (
+    MODES,
     AnswerFormat,
     RankConfig,
     RankEvent,
@@ -44,7 +45,7 @@ async def collect(
     says=st.lists(
         st.text(max_size=60) | st.integers(0, 14).map(lambda n: f"x</think><answer>[{n}]</answer>"), min_size=1
     ),
-    mode=st.sampled_from([Mode.ITERATIVE, Mode.DIRECT]),
+    mode=st.sampled_from(MODES),
     answer_format=st.sampled_from(AnswerFormat),
     seed=st.integers(0, 5),
 )
@@ -58,7 +59,7 @@ def test_ranking_is_a_permutation_whatever_the_model_says(
     trace = rank(task, ScriptedBackend(script=lambda _: next(words)), config)
     assert sorted(trace.ranking) == sorted(task.candidate_ids)
     assert sum(len(s.exclusions) for s in trace.steps) == num_candidates - 1
-    assert len(trace.steps) == (num_candidates - 1 if mode is Mode.ITERATIVE else 1)
+    assert len(trace.steps) == (num_candidates - 1 if mode in (Mode.ITERATIVE, Mode.FIXED_BLOCK) else 1)
     assert all((s.outcome is Outcome.PARSED) == (s.decided_by is Decider.MODEL) for s in trace.steps)
     for step in trace.steps:
         if step.probabilities is not None:
@@ -141,5 +142,5 @@ def test_many_tasks_at_once_give_what_each_gives_alone() -> None:
 
 
 def test_a_mode_that_does_not_run_says_which_do() -> None:
-    with pytest.raises(UsageError, match="iterative, direct"):
+    with pytest.raises(UsageError, match="iterative, direct, fixed-block"):
         rank(make_task(3), ScriptedBackend(), RankConfig(mode=Mode.ADAPTIVE))

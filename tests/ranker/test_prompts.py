@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranker.prompts import close_thought, render_exclusion, render_order
+from ranker.prompts import close_thought, render_exclusion, render_fixed_exclusion, render_order
 from ranker.schema import Candidate, Domain, RankingTask
 
 
@@ -50,3 +50,12 @@ def test_a_thought_is_closed_once() -> None:
         closed = close_thought(prompt, completion).text
         assert closed.endswith("</think>\n<answer>")
         assert closed.removeprefix(prompt.text).count("</think>") == 1
+
+
+def test_a_fixed_block_shares_its_candidates_over_all_steps() -> None:
+    task = make_task(["one", "two", "three"])
+    whole = render_fixed_exclusion(task, task.candidates, task.candidates, chat)
+    later = render_fixed_exclusion(task, task.candidates, [task.candidates[2], task.candidates[0]], chat)
+    assert whole.prefix == later.prefix and "[1] one\n[2] two\n[3] three" in whole.prefix
+    assert whole.suffix.startswith("Still in play (3): [1] [2] [3]\n")
+    assert later.suffix.startswith("Still in play (2): [1] [3]\n")

@@ -1,0 +1,62 @@
+"""How a ranking is asked for, and what is told while it is made."""
+
+from enum import StrEnum
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
+
+from ranker.backends.base import BULK
+from ranker.schema import EliminationStep, Mode, RankingTrace, Record
+
+
+class AnswerFormat(StrEnum):
+    """How a decision is taken from the model."""
+
+    FREE = "free"
+    """The model writes its thought and its answer; the answer is parsed."""
+    SCORED = "scored"
+    """The model thinks within the budget; then the titles of the pool are scored. For models that do not keep the format."""
+
+
+class RankConfig(Record):
+    """Everything that decides how a task is ranked, apart from the model."""
+
+    mode: Mode = Mode.ITERATIVE
+    seed: int = 0
+    """Sets the order in which candidates are presented, and sampling where the temperature is not 0."""
+    think_tokens: Annotated[int, Field(ge=0, le=8192)] = 48
+    """Budget of one thought, in tokens."""
+    answer_tokens: Annotated[int, Field(ge=1, le=8192)] = 32
+    """Room for a written answer behind the thought, in tokens (in `direct`: eight more for each candidate)."""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    answer_format: AnswerFormat = AnswerFormat.SCORED
+    priority: int = BULK
+
+
+class StepStarted(NamedTuple):
+    """A decision begins. `pool`: candidate_ids in the order in which the prompt shows them."""
+
+    step_index: int
+    pool: tuple[str, ...]
+
+
+class ReasoningDelta(NamedTuple):
+    """The model wrote a piece of text."""
+
+    step_index: int
+    text: str
+
+
+class StepFinished(NamedTuple):
+    """A decision is made."""
+
+    step: EliminationStep
+
+
+class TraceFinished(NamedTuple):
+    """One candidate is left."""
+
+    trace: RankingTrace
+
+
+RankEvent = StepStarted | ReasoningDelta | StepFinished | TraceFinished
