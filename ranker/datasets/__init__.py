@@ -1,11 +1,26 @@
 """Datasets: from any file that a ranker's user brings to `RankingTask`s.
 
-The path: `Source` (a file, directory or archive) -> rows -> reader -> builder -> tasks + provenance -> `Report` of the doctor.
-Knows no models, no SQL and no pages.
+The path: `Source` (a file, directory or archive) -> rows -> reader -> raw data -> builder -> tasks + provenance, and the
+doctor's `Report` on them. Knows no models, no SQL and no pages.
 """
 
+from ranker.datasets.imports import Description, ImportPlan, Provenance, import_source
 from ranker.datasets.mapping import ColumnMapping, guess_mapping
+from ranker.datasets.recipes import RECIPES
 from ranker.datasets.sources import Source, open_source
-from ranker.datasets.taskfiles import dump_tasks, load_tasks
+from ranker.datasets.taskfiles import dump_tasks, load_tasks, task_line
 
-__all__ = ["ColumnMapping", "Source", "dump_tasks", "guess_mapping", "load_tasks", "open_source"]
+__all__ = [
+    "RECIPES",
+    "ColumnMapping",
+    "Description",
+    "ImportPlan",
+    "Provenance",
+    "Source",
+    "dump_tasks",
+    "guess_mapping",
+    "import_source",
+    "load_tasks",
+    "open_source",
+    "task_line",
+]

@@ -66,7 +66,7 @@ class ColumnMapping(Record):
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "task_id": ("task_id", "query_id", "qid", "question_id", "questionid", "request_id", "user_id", "id"),
-    "query": ("query", "question", "prompt", "instruction", "search_term", "request", "input", "text_a"),
+    "query": ("query", "question", "problem", "prompt", "instruction", "search_term", "request", "input", "text_a"),
     "history": ("history", "context", "previous", "history_titles"),
     "candidates": ("candidates", "passages", "documents", "docs", "options", "choices", "items", "ctxs"),
     "candidate_id": ("candidate_id", "passage_id", "doc_id", "docid", "pid", "sentence_id", "sentenceid", "item_id"),
@@ -94,7 +94,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "gold",
         "target",
     ),
-    "domain": ("domain",),
+    "domain": ("domain", "task_name"),
     "criterion": ("criterion",),
 }
 """Names that people give to each field, most telling first; compared without case, spaces, `-` and `_`."""

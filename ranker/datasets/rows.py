@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from ranker.datasets.sources import MAX_LINE_BYTES, SourceFile
+from ranker.datasets.sources import MAX_LINE_BYTES, SourceFile, decode
 from ranker.errors import DatasetError
 
 csv.field_size_limit(MAX_LINE_BYTES)
@@ -213,11 +213,7 @@ class _NumberedText(Iterator[str]):
 
     def __next__(self) -> str:
         self.number, raw = next(self._lines)
-        try:
-            return raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            place = f"{self._name}:{self.number}"
-            raise DatasetError(f"{place}: encoding: not UTF-8 at byte {error.start}: save the file as UTF-8") from error
+        return decode(raw, f"{self._name}:{self.number}")
 
 
 def _table_rows(file: SourceFile, reader: Iterator[list[str]], numbers: _NumberedText) -> Iterator[Row]:

@@ -82,14 +82,14 @@ class SourceFile:
                 spool.seek(0)
                 yield io.BufferedReader(spool.raw) if hasattr(spool, "raw") else spool
 
-    def lines(self) -> Iterator[Line]:
-        """Lines in order, decoded as UTF-8 (a byte-order mark is dropped), ends (LF or CRLF) removed.
+    def lines(self, encoding: str = "utf-8") -> Iterator[Line]:
+        """Lines in order, decoded (a byte-order mark is dropped), ends (LF or CRLF) removed.
 
         Raises:
-            DatasetError: for bytes that are not UTF-8 and for a line longer than MAX_LINE_BYTES, with file:line.
+            DatasetError: for bytes that are not in the encoding and for a line longer than MAX_LINE_BYTES, with file:line.
         """
         for number, raw in self.raw_lines():
-            text = _decode(raw, f"{self.name}:{number}")
+            text = decode(raw, f"{self.name}:{number}", encoding)
             yield Line(number, text[:-2] if text.endswith("\r\n") else text.removesuffix("\n"))
 
     def raw_lines(self) -> Iterator[tuple[int, bytes]]:
@@ -254,14 +254,14 @@ def _limited(stream: IO[bytes] | gzip.GzipFile, *, packed_bytes: int, name: str)
     return io.BufferedReader(_LimitedReader(stream, packed_bytes, name), _BUFFER_BYTES)
 
 
-def _decode(raw: bytes, place: str) -> str:
+def decode(raw: bytes, place: str, encoding: str = "utf-8") -> str:
+    """Text of `raw`. Raises DatasetError with `place` and the first bad byte."""
     try:
-        return raw.decode("utf-8")
+        return raw.decode(encoding)
     except UnicodeDecodeError as error:
         byte = raw[error.start]
-        raise DatasetError(
-            f"{place}: encoding: byte 0x{byte:02x} at {error.start} is not UTF-8: save the file as UTF-8"
-        ) from error
+        message = f"byte 0x{byte:02x} at {error.start} is not {encoding.upper()}: save the file as UTF-8"
+        raise DatasetError(f"{place}: encoding: {message}") from error
 
 
 def _without_mark(raw: bytes, name: str) -> bytes:

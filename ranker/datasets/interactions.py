@@ -1,0 +1,194 @@
+"""Recommendation: who took which item when, and the builder that asks for the next one.
+
+The task is the paper's: a history of titles, candidates of which one is what the user really took next. Departures (ours):
+the order of simultaneous events is the file's, an item counts at its first time only, and identity is by title, so that
+the target is neither in the history nor twice among the candidates under another id.
+"""
+
+import random
+from bisect import bisect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from ranker.datasets.building import Builder, BuildOptions, Built, Tally, group_random, shuffled
+from ranker.datasets.taskrows import make_task
+from ranker.errors import DatasetError
+
+if TYPE_CHECKING:
+    import polars
+
+_MAX_DRAWS = 50
+"""Draws per wanted negative before the catalogue counts as too small."""
+
+
+class Item(NamedTuple):
+    """One thing of the catalogue."""
+
+    title: str
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interactions:
+    """Raw recommendation data."""
+
+    frame: "polars.DataFrame"
+    """Columns user, item (text), time (number; any unit, only the order counts), rating (number or null), in file order."""
+    items: Mapping[str, Item]
+    lists: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    """Name of a candidate list -> user -> item ids, best first."""
+    place: str = "interactions"
+
+
+class RecommendationOptions(BuildOptions):
+    """How a user's sequence becomes a task."""
+
+    history: int = Field(20, ge=1, le=200)
+    """Titles shown. The paper: 20."""
+    num_candidates: int = Field(20, ge=2, le=200)
+    """The target and the negatives. The paper: 20."""
+    target: Literal["next", "last"] = "next"
+    """`next`: the item after the first `history` ones (the paper); `last`: leave one out, history right before it."""
+    min_history: int | None = Field(None, ge=1)
+    """Users with fewer titles before the target are left out; None = `history`."""
+    negatives: str = "uniform"
+    """`uniform`, `popularity` (drawn in proportion to their interactions), or the name of a candidate list."""
+    min_rating: float | None = None
+    """Ignore interactions rated lower (those without a rating stay)."""
+    query: str = ""
+    """Words put into each task's query; the history speaks for itself."""
+
+
+def build_recommendation(raw: Interactions, options: RecommendationOptions, tally: Tally) -> Iterator[Built]:
+    """One task a user, in the order of the users' first interactions."""
+    catalogue = _Catalogue(raw, options)
+    tally.add("interactions_read", raw.frame.height)
+    tally.add("items_known", len(raw.items))
+    _check_list(raw, options)
+    for user, sequence in catalogue.sequences(tally):
+        tally.add("users_read")
+        window = _window(sequence, options)
+        if window is None:
+            tally.add("users_left_out_short")
+            continue
+        history, target = window
+        rng = group_random(options.seed, "candidates", user)
+        negatives = catalogue.negatives(user, sequence, history, target, rng)
+        if len(negatives) + 1 < min(options.num_candidates, 2) or len(negatives) < options.num_candidates - 1:
+            tally.add("users_left_out_few_negatives")
+            continue
+        pool = shuffled([target, *negatives], rng)
+        yield Built(user, catalogue.task(user, history, pool, target, options.query))
+
+
+def _window(sequence: Sequence[str], options: RecommendationOptions) -> tuple[Sequence[str], str] | None:
+    """(history, target) of a user's item ids in time order, or None if there are too few."""
+    needed = options.min_history or options.history
+    if len(sequence) <= needed:
+        return None
+    if options.target == "last":
+        return sequence[:-1][-options.history :], sequence[-1]
+    position = min(options.history, len(sequence) - 1)
+    return sequence[:position], sequence[position]
+
+
+def _check_list(raw: Interactions, options: RecommendationOptions) -> None:
+    known = ("uniform", "popularity", *raw.lists)
+    if options.negatives not in known:
+        raise DatasetError(f"options: negatives: {options.negatives!r} is not here: use one of {', '.join(known)}")
+
+
+class _Catalogue:
+    """Items, their popularity, and everything that is drawn from them."""
+
+    def __init__(self, raw: Interactions, options: RecommendationOptions) -> None:
+        import polars as pl
+
+        if not raw.items:
+            raise DatasetError(f"{raw.place}: items: no titles found: put the item file beside the interactions")
+        frame = raw.frame
+        if options.min_rating is not None:
+            frame = frame.filter(pl.col("rating").is_null() | (pl.col("rating") >= options.min_rating))
+        self._raw = raw
+        self._options = options
+        self._frame = frame
+        counts = dict(frame.group_by("item").len().iter_rows())
+        self._popularity: dict[str, int] = {i: counts.get(i, 0) for i in raw.items}
+        self._ids = list(raw.items)
+        self._cumulative = list(accumulate(self._popularity[i] for i in self._ids))
+        if self._cumulative[-1] == 0:
+            raise DatasetError(f"{raw.place}: items: no interaction names an item of the item file: check the ids")
+
+    def sequences(self, tally: Tally) -> Iterator[tuple[str, list[str]]]:
+        """(user, item ids in time order, each title once), users in the order of their first interaction."""
+        import polars as pl
+
+        ordered = self._frame.sort("time", maintain_order=True)
+        grouped = ordered.group_by("user", maintain_order=True).agg(pl.col("item"))
+        for user, item_ids in grouped.iter_rows():
+            seen: set[str] = set()
+            sequence: list[str] = []
+            for item_id in item_ids:
+                item = self._raw.items.get(item_id)
+                if item is None:
+                    tally.add("interactions_without_title")
+                elif item.title in seen:
+                    tally.add("interactions_repeated")
+                else:
+                    seen.add(item.title)
+                    sequence.append(item_id)
+            yield user, sequence
+
+    def negatives(
+        self, user: str, sequence: Sequence[str], history: Sequence[str], target: str, rng: random.Random
+    ) -> list[str]:
+        """Distinct titles that the user never took (given lists: that are not in the history), at most as many as wanted."""
+        wanted = self._options.num_candidates - 1
+        if self._options.negatives in ("uniform", "popularity"):
+            taken = {self._title(i) for i in sequence}
+            draws = (self._draw(rng) for _ in range(_MAX_DRAWS * wanted + len(taken)))
+        else:
+            taken = {self._title(i) for i in (*history, target)}
+            listed = self._raw.lists[self._options.negatives].get(user, ())
+            draws = (i for i in listed if i in self._raw.items)
+        chosen: list[str] = []
+        for item_id in draws:
+            if len(chosen) == wanted:
+                break
+            title = self._title(item_id)
+            if title not in taken:
+                taken.add(title)
+                chosen.append(item_id)
+        return chosen
+
+    def task(self, user: str, history: Sequence[str], pool: Sequence[str], target: str, query: str) -> Any:
+        """The task of one user."""
+        candidates = []
+        for item_id in pool:
+            item = self._raw.items[item_id]
+            metadata = {**item.metadata, "popularity": self._popularity[item_id]}
+            candidates.append({"candidate_id": item_id, "text": item.title, "metadata": metadata})
+        values = {
+            "task_id": f"user-{user}",
+            "domain": "recommendation",
+            "query": query,
+            "history": [self._title(i) for i in history],
+            "candidates": candidates,
+            "relevance": {target: 1},
+        }
+        return make_task(values, f"{self._raw.place}: user {user}")
+
+    def _title(self, item_id: str) -> str:
+        return self._raw.items[item_id].title
+
+    def _draw(self, rng: random.Random) -> str:
+        if self._options.negatives == "uniform":
+            return self._ids[rng.randrange(len(self._ids))]
+        return self._ids[bisect(self._cumulative, rng.random() * self._cumulative[-1])]
+
+
+RECOMMENDATION = Builder(name="recommendation", group="user", options=RecommendationOptions, build=build_recommendation)
