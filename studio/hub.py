@@ -64,10 +64,10 @@ class _Follower:
         self.is_cut_off = False
 
     def put(self, batch: bytes | None) -> None:
-        if self.queue.qsize() >= MAX_BATCHES_BEHIND:
-            self.is_cut_off = True
-        if not self.is_cut_off or batch is None:
-            self.queue.put_nowait(batch)
+        if self.is_cut_off:
+            return
+        self.is_cut_off = self.queue.qsize() >= MAX_BATCHES_BEHIND
+        self.queue.put_nowait(None if self.is_cut_off else batch)
 
 
 class _LiveTrace:
@@ -152,7 +152,7 @@ class Hub:
                 except TimeoutError:
                     yield KEEP_ALIVE
                     continue
-                if batch is None or (follower.is_cut_off and follower.queue.empty()):
+                if batch is None:
                     return
                 yield batch
         finally:

@@ -169,7 +169,7 @@ class Rankings:
         deadline = time.monotonic() + STOP_TIMEOUT_S
         for run in runs:
             run.ended.wait(max(0.0, deadline - time.monotonic()))
-        self._on_loop(self._models.aclose())
+        self._on_loop(self._free())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(STOP_TIMEOUT_S)
 
@@ -216,6 +216,14 @@ class Rankings:
         except concurrent.futures.TimeoutError:
             logger.warning("a model did not let go within %g s", STOP_TIMEOUT_S)
             return None
+
+    async def _free(self) -> None:
+        """Withdraw what is left (rankings that are not stored), then free the models."""
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self._models.aclose()
 
     def _cancel(self, run: _Run, end_state: TraceState) -> None:
         """Runs in the worker's loop, as everything below."""

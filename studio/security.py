@@ -60,6 +60,51 @@ class _TooLargeError(Exception):
     """The body went over its limit while it was read."""
 
 
+class _GuardedAnswer:
+    """An answer on its way out, with the security headers. Once it is refused, what the application sends is dropped."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._is_started = False
+        self.is_refused = False
+
+    async def send(self, message: Message) -> None:
+        if self.is_refused:
+            return
+        if message["type"] == "http.response.start":
+            self._is_started = True
+            message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+        await self._send(message)
+
+    async def refuse(self, status: int, reason: str) -> None:
+        """Answer with one line of JSON, unless an answer is on its way already."""
+        if self._is_started or self.is_refused:
+            return
+        body = json.dumps({"error": reason}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+        self.is_refused = True
+
+
+class _LimitedBody:
+    """A request's body that ends the request when it goes over its limit (a length need not be announced)."""
+
+    def __init__(self, receive: Receive, limit: int, answer: _GuardedAnswer) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._answer = answer
+        self._num_bytes = 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._num_bytes += len(message.get("body", b""))
+        if self._num_bytes > self._limit:
+            await self._answer.refuse(*_too_large(self._limit))
+            raise _TooLargeError
+        return message
+
+
 class Guard:
     """The outermost layer of the server."""
 
@@ -78,25 +123,17 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        is_sent = False
-
-        async def send_guarded(message: Message) -> None:
-            nonlocal is_sent
-            if message["type"] == "http.response.start":
-                is_sent = True
-                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
-            await send(message)
-
+        answer = _GuardedAnswer(send)
         refusal = self._refusal(scope, headers)
         if refusal is not None:
-            await _answer(send_guarded, *refusal)
+            await answer.refuse(*refusal)
             return
+        body = _LimitedBody(receive, self._limit(scope), answer)
         try:
-            await self._app(scope, _limited(receive, self._limit(scope)), send_guarded)
+            await self._app(scope, body.receive, answer.send)
         except _TooLargeError:
-            if is_sent:
+            if not answer.is_refused:
                 raise
-            await _answer(send_guarded, *_too_large(self._limit(scope)))
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         """Status and reason, or None if the request may pass."""
@@ -136,24 +173,3 @@ def _is_cross_site(headers: dict[str, str], host: str) -> bool:
 
 def _too_large(limit: int) -> tuple[int, str]:
     return 413, f"request: body: is larger than {limit // 1024} KiB: send less at a time"
-
-
-def _limited(receive: Receive, limit: int) -> Receive:
-    num_bytes = 0
-
-    async def receive_limited() -> Message:
-        nonlocal num_bytes
-        message = await receive()
-        num_bytes += len(message.get("body", b""))
-        if num_bytes > limit:
-            raise _TooLargeError
-        return message
-
-    return receive_limited
-
-
-async def _answer(send: Send, status: int, reason: str) -> None:
-    body = json.dumps({"error": reason}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -71,8 +71,12 @@ def _check_trace(session: Session, row: TraceTable) -> Iterator[str]:
     place = f"trace {row.trace_id}"
     query = select(StepTable).where(StepTable.trace_pk == row.id).order_by(col(StepTable.step_index))
     step_rows = session.exec(query).all()
+    task_row = session.get(TaskTable, row.task_pk)
+    if task_row is None:
+        yield f"{place}: task: its row {row.task_pk} is not there"
+        return
     try:
-        task = RankingTask.model_validate_json(session.get_one(TaskTable, row.task_pk).record)
+        task = RankingTask.model_validate_json(task_row.record)
         steps = tuple(EliminationStep.model_validate_json(step.record) for step in step_rows)
         totals = Totals.model_validate_json(row.totals)
     except ValidationError as error:
