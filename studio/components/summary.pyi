@@ -1,0 +1,31 @@
+"""What a dataset is, in a few facts, and the button that deletes it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from studio.components.view import View
+
+from gradio.events import Dependency
+
+class Summary(View):
+    """A heading with facts. Event: delete {id}."""
+
+    kind = "summary"
+    emits = ("delete",)
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from gradio.blocks import Block
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+
+def summary(title: str, words: str = "", *, facts: Sequence[tuple[str, str]] = (), delete: str = "") -> dict[str, Any]:
+    """The value of a `Summary`.
+
+    Args:
+        title: the heading.
+        words: a sentence under it.
+        facts: (name, value) pairs.
+        delete: id of what the delete button deletes ("" = no button).
+    """
+    return {"title": title, "words": words, "facts": [list(fact) for fact in facts], "delete": delete}

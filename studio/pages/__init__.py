@@ -1,0 +1,44 @@
+"""The pages: one file each, one route each, put together here."""
+
+from typing import NamedTuple
+
+import gradio as gr
+
+from studio.components.static import page_head
+from studio.context import Context
+from studio.pages.data import build as build_data
+from studio.pages.rank import build as build_rank
+from studio.pages.traces import build as build_traces
+
+
+class Page(NamedTuple):
+    """A page's name in the bar and its path."""
+
+    name: str
+    path: str
+
+
+RANK = Page("Rank", "")
+TRACES = Page("Traces", "traces")
+DATA = Page("Data", "data")
+
+
+def build_pages(context: Context) -> gr.Blocks:
+    """All pages of the studio. Styles and theme are given to Gradio where it is mounted (`studio.theme`)."""
+    with gr.Blocks(title="Ranking Studio", fill_width=True, analytics_enabled=False) as demo:
+        _bar()
+        page_head("Rank", "Watch a model reason, exclude, and rank.")
+        build_rank(context)
+    for page, build, words in (
+        (TRACES, build_traces, "Every ranking, step by step: search, read, compare, export."),
+        (DATA, build_data, "The tasks to rank: import, look, delete."),
+    ):
+        with demo.route(page.name, page.path):
+            _bar()
+            page_head(page.name, words)
+            build(context)
+    return demo
+
+
+def _bar() -> None:
+    gr.Navbar(main_page_name=RANK.name)

@@ -1,0 +1,223 @@
+"""The Data page: the datasets, what one of them is like, its tasks; import by upload, delete with undo."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import gradio as gr
+
+from ranker.errors import UsageError
+from studio.components.figure import Figure, figure, no_figure
+from studio.components.notice import Notice, done
+from studio.components.picker import Option, Picked, Picker, pick_list
+from studio.components.summary import Summary, summary
+from studio.components.table import Column, Table, link, table
+from studio.components.view import number_of
+from studio.context import Context
+from studio.pages.tasklist import dataset_name
+from studio.pages.wiring import Said, page_load, sent_by, wire
+from studio.profile import TaskProfile, profile_tasks
+from studio.store import DatasetInfo
+
+PAGE_TASKS = 25
+PAGE_DATASETS = 12
+FILE_TYPES = [".jsonl", ".json", ".csv", ".tsv", ".parquet"]
+_COLUMNS = (
+    Column("task", "Task"),
+    Column("domain", "Domain", "domain"),
+    Column("candidates", "Candidates", "number"),
+    Column("rank", "", "action"),
+)
+
+
+def build(context: Context) -> None:
+    """Lay out the page and wire it."""
+    with gr.Row(elem_classes=["rs-page"]):
+        with gr.Column(elem_classes=["rs-controls"], min_width=240):
+            datasets = Picker(elem_id="datasets")
+            with gr.Column(elem_classes=["rs-group"]):
+                upload = gr.File(label="Import a file of tasks", file_types=FILE_TYPES, elem_id="upload", height=112)
+                name = gr.Textbox(label="Name", placeholder="What the dataset is called", elem_id="dataset-name")
+                start = gr.Button("Import", variant="primary", elem_id="import")
+        with gr.Column(elem_classes=["rs-main"], min_width=320):
+            notice = Notice(elem_id="notice")
+            head = Summary(elem_id="dataset-summary")
+            with gr.Column(visible=False, elem_classes=["rs-main"]) as detail:
+                sizes = Figure(elem_id="pool-sizes")
+                find = gr.Textbox(
+                    label="Find a task", placeholder="Words of the query or the candidates", elem_id="find"
+                )
+                tasks = Table(elem_id="tasks")
+    shown = [datasets, head, detail, sizes, find, tasks]
+    _wire_choosing(context, datasets, find, tasks, shown, notice)
+    _wire_changing(context, upload, name, start, head, shown, notice)
+
+
+def _wire_choosing(
+    context: Context, datasets: Picker, find: gr.Textbox, tasks: Table, shown: list[Any], notice: Notice
+) -> None:
+    def load(request: gr.Request) -> tuple[Any, ...]:
+        asked = request.query_params.get("dataset")
+        return _show(context, int(asked) if asked and asked.isdecimal() else None)
+
+    def pick(picked: Picked) -> tuple[Any, ...]:
+        return _show(context, _dataset_id(picked))
+
+    def turn_list(picked: Picked, event: gr.EventData) -> tuple[Any, ...]:
+        return (_dataset_list(context, picked.selected, number_of(sent_by(event), "offset") or 0),)
+
+    def search(picked: Picked, query: str) -> tuple[Any, ...]:
+        return (_task_table(context, _dataset_id(picked), query, 0),)
+
+    def turn(picked: Picked, query: str, event: gr.EventData) -> tuple[Any, ...]:
+        return (_task_table(context, _dataset_id(picked), query, number_of(sent_by(event), "offset") or 0),)
+
+    wire(page_load(), load, [], shown, notice)
+    wire(datasets.pick, pick, [datasets], shown, notice, trigger_mode="always_last")
+    wire(datasets.turn, turn_list, [datasets], [datasets], notice)
+    wire(find.input, search, [datasets, find], [tasks], notice, trigger_mode="always_last")
+    wire(tasks.turn, turn, [datasets, find], [tasks], notice)
+
+
+def _wire_changing(
+    context: Context,
+    upload: gr.File,
+    name: gr.Textbox,
+    start: gr.Button,
+    head: Summary,
+    shown: list[Any],
+    notice: Notice,
+) -> None:
+    def suggest(path: str | None, typed: str) -> tuple[Any, ...]:
+        return (typed or (Path(path).stem if path else ""),)
+
+    def import_file(path: str | None, typed: str) -> Said:
+        if not path:
+            raise UsageError("import: file: none: choose a file of tasks first")
+        info = context.library.import_file(Path(path), typed)
+        said = done(f"{dataset_name(info)}: {info.num_tasks:,} tasks imported.")
+        return Said(said, (None, "", *_show(context, info.id)))
+
+    def delete(event: gr.EventData) -> Said:
+        dataset_id = _sent_id(event)
+        info = context.library.delete(dataset_id)
+        said = done(f"{dataset_name(info)} is deleted. Its traces stay.", action="Undo", act_on=str(info.id))
+        return Said(said, _show(context, None))
+
+    def restore(event: gr.EventData) -> Said:
+        info = context.library.restore(_sent_id(event))
+        return Said(done(f"{dataset_name(info)} is back."), _show(context, info.id))
+
+    wire(upload.upload, suggest, [upload, name], [name], notice)
+    for event in (start.click, name.submit):
+        wire(event, import_file, [upload, name], [upload, name, *shown], notice, queue=True)
+    wire(head.delete, delete, [], shown, notice)
+    wire(notice.act, restore, [], shown, notice)
+
+
+def _dataset_id(picked: Picked) -> int:
+    if picked.selected is None or not picked.selected.isdecimal():
+        raise UsageError("dataset: none: choose one from the list")
+    return int(picked.selected)
+
+
+def _sent_id(event: gr.EventData) -> int:
+    sent = sent_by(event).get("id")
+    if not isinstance(sent, str) or not sent.isdecimal():
+        raise UsageError("dataset: none: choose one from the list")
+    return int(sent)
+
+
+def _show(context: Context, dataset_id: int | None) -> tuple[Any, ...]:
+    """The whole page on one dataset (None = the first there is)."""
+    infos = context.library.datasets()
+    info = context.library.dataset(dataset_id) if dataset_id is not None else (infos[0] if infos else None)
+    if info is None:
+        return _dataset_list(context, None, 0), _no_dataset(), gr.update(visible=False), None, "", None
+    profile = profile_tasks(context.store.datasets.iter_tasks(info.id))
+    return (
+        _dataset_list(context, str(info.id), 0),
+        _head(info, profile),
+        gr.update(visible=True),
+        _sizes(profile),
+        "",
+        _task_table(context, info.id, "", 0),
+    )
+
+
+def _dataset_list(context: Context, selected: str | None, offset: int) -> dict[str, Any]:
+    infos = context.library.datasets()
+    options = [
+        Option(str(info.id), dataset_name(info), f"{info.num_tasks:,} tasks, {', '.join(info.domains)}")
+        for info in infos[offset : offset + PAGE_DATASETS]
+    ]
+    empty = "No dataset yet. Import a file below."
+    return pick_list(
+        "Datasets", options, total=len(infos), offset=offset, limit=PAGE_DATASETS, selected=selected, empty=empty
+    )
+
+
+def _no_dataset() -> dict[str, Any]:
+    words = "Import a file of tasks: JSON Lines or CSV, one task a line, each with a query and 2 to 200 candidates."
+    return summary("No dataset yet", words)
+
+
+def _head(info: DatasetInfo, profile: TaskProfile) -> dict[str, Any]:
+    looked = "" if profile.num_tasks == info.num_tasks else f" of the first {profile.num_tasks:,}"
+    facts = [
+        ("Tasks", f"{info.num_tasks:,}"),
+        ("Domains", ", ".join(f"{domain.value} {number:,}" for domain, number in info.domains.items())),
+        ("Relevance known", f"{profile.num_with_relevance:,}{looked or ' of ' + format(info.num_tasks, ',')}"),
+        ("With a history", f"{profile.num_with_history:,}"),
+        ("Source", info.source),
+        ("Imported", info.created_at[:16].replace("T", " ") + " UTC"),
+    ]
+    return summary(
+        dataset_name(info) + (" (deleted)" if info.deleted else ""),
+        facts=facts,
+        delete="" if info.deleted else str(info.id),
+    )
+
+
+def _sizes(profile: TaskProfile) -> dict[str, Any]:
+    """How many candidates the tasks have."""
+    if not profile.num_tasks:
+        return no_figure("No tasks to count.")
+    sizes, numbers = list(profile.pool_sizes), list(profile.pool_sizes.values())
+    words = ", ".join(f"{number} with {size}" for size, number in list(profile.pool_sizes.items())[:12])
+    bars = {
+        "type": "bar",
+        "x": sizes,
+        "y": numbers,
+        "marker": {"color": "--rs-accent"},
+        "hovertemplate": "%{y} tasks with %{x} candidates<extra></extra>",
+    }
+    low, high = min(sizes), max(sizes)
+    layout = {
+        "height": 168,
+        "bargap": 0.3,
+        "margin": {"l": 48, "r": 12, "t": 8, "b": 40},
+        "xaxis": {
+            "title": {"text": "candidates in a task"},
+            "range": [low - 3.5, high + 3.5],
+            "dtick": max(1, (high - low) // 8),
+        },
+        "yaxis": {"title": {"text": "tasks"}, "nticks": 4},
+    }
+    return figure([bars], layout, alt=f"Bar chart of candidates per task: {words}")
+
+
+def _task_table(context: Context, dataset_id: int, query: str, offset: int) -> dict[str, Any]:
+    page = context.library.tasks(dataset_id, query=query, offset=offset, limit=PAGE_TASKS)
+    rows = []
+    for row in page.rows:
+        path = f"/?dataset={dataset_id}&task={quote(row.task_id, safe='')}"
+        cells = {
+            "task": {"text": row.summary or row.task_id, "sub": row.task_id},
+            "domain": row.domain.value,
+            "candidates": row.num_candidates,
+            "rank": link("Rank this task", path),
+        }
+        rows.append({"id": row.task_id, "name": row.summary, "cells": cells})
+    empty = {"title": "No task fits", "text": "Use fewer words: a task has to have all of them."}
+    return table("Tasks", _COLUMNS, rows, total=page.total, offset=offset, limit=PAGE_TASKS, empty=empty)
