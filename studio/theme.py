@@ -89,6 +89,8 @@ def make_theme() -> Base:
         "block_title_text_size": "var(--rs-text-s)",
         "block_title_text_weight": "400",
         "block_label_text_weight": "400",
+        "input_border_width": "1px",
+        "checkbox_label_border_width": "1px",
         "input_radius": "var(--rs-radius)",
         "input_padding": "7px 10px",
         "input_text_size": "var(--rs-text-m)",

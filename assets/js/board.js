@@ -64,11 +64,17 @@ export function mountBoard({ element, props, trigger, watch }) {
     cursor = scrubber.position();
     paint();
   }
+  /** On a narrow screen the board is below the controls: show it when something starts on it. */
+  function intoView() {
+    const { top } = board.getBoundingClientRect();
+    if (top < 0 || top > window.innerHeight * 0.6) board.scrollIntoView({ behavior: "smooth", block: "start" });
+  }
   function load() {
     const value = props.value;
     stopFollowing?.();
     stopFollowing = null;
     if (value?.trace_id) {
+      if (trace) intoView();
       stopFollowing = follow(value.trace_id, onTrace, head.showNet);
       address({ trace: value.trace_id });
       return;

@@ -6,7 +6,7 @@ import { DOMAINS, HISTORY_LABEL, STATES } from "./words.js";
 
 const LONG_QUERY = 420;
 
-/** @param {(name: string) => void} send asks the server to stop or resume */
+/** @param {(name: string, more?: object) => void} send asks the server to stop, resume, or show the task beside this one */
 export function makeHead(send) {
   const eyebrow = h("p.rs-eyebrow");
   const query = h("h2.rs-query");
@@ -18,10 +18,12 @@ export function makeHead(send) {
   const net = h("p.rs-net", { hidden: true }, "Connection lost, trying again …");
   const stats = makeStats();
   const actions = makeActions(send);
+  const arrow = (name, label, direction) => h("button.rs-button.is-icon.is-quiet.is-small", { type: "button", "aria-label": label, onclick: () => send("move", { direction }) }, icon(name));
+  const arrows = h("div.rs-arrows", {}, arrow("left", "Previous task", -1), arrow("right", "Next task", 1));
   const node = h(
     "header.rs-board-head",
     {},
-    h("div.rs-board-title", {}, h("div", {}, eyebrow, query), actions.node),
+    h("div.rs-board-title", {}, h("div", {}, h("div.rs-eyebrow-line", {}, eyebrow, arrows), query), actions.node),
     more,
     parent,
     h("div.rs-status", {}, h("div.rs-status-line", {}, state, headline), stats.node),
@@ -34,7 +36,7 @@ export function makeHead(send) {
     const identity = `${trace.trace_id}\u0000${trace.dataset_id}\u0000${trace.task_id}`;
     if (identity !== owner) {
       owner = identity;
-      setText(eyebrow, [DOMAINS[trace.domain] ?? trace.domain, trace.dataset, trace.task_id].filter(Boolean).join("  ·  "));
+      setText(eyebrow, origin(trace));
       setText(query, trace.query ? clip(trace.query, LONG_QUERY) : "What comes next after this history?");
       more.replaceChildren(...context(trace));
       parent.replaceChildren(...lineage(trace));
@@ -54,6 +56,12 @@ export function makeHead(send) {
     setText(net, how === "gone" ? "This trace is not to be had from the server. Trying again …" : "Connection lost, trying again …");
   };
   return { node, show, showNet };
+}
+
+/** Where the task is from; the domain is left out where the dataset is named after it. */
+export function origin(trace) {
+  const domain = trace.dataset?.toLowerCase() === trace.domain ? null : (DOMAINS[trace.domain] ?? trace.domain);
+  return [domain, trace.dataset, trace.task_id].filter(Boolean).join("  ·  ");
 }
 
 function context(trace) {

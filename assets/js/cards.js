@@ -24,7 +24,8 @@ export function makeCards() {
       list.replaceChildren();
     }
     const frame = frameAt(trace, cursor);
-    const justOut = frame.step ? exclusions(frame.step) : [];
+    const isResult = trace.state === "finished" && cursor === trace.steps.length;
+    const justOut = frame.step && !isResult ? exclusions(frame.step) : [];
     for (const [id, card] of cards) card.paint(placeOf(frame, id, justOut), frame, cursor === trace.steps.length && trace.current);
     reorder(frame.order);
   }

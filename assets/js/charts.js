@@ -47,19 +47,20 @@ export function heatMap(trace, cursor) {
     layout: {
       height: Math.max(200, 24 * rows.length + 56),
       margin: { l: 8, r: 8, t: 4, b: 40 },
-      xaxis: { ...withText(stepTicks(steps.length)), title: { text: "step", standoff: 6 }, showgrid: false, zeroline: false, range: [-0.5, steps.length - 0.5], fixedrange: true },
+      xaxis: { ...withText(stepTicks(steps.length)), title: { text: "step", standoff: 6 }, showgrid: false, zeroline: false, range: [-0.52, steps.length - 0.48], fixedrange: true },
       yaxis: {
         tickmode: "array", tickvals: rows.map((_, index) => index), showgrid: false, zeroline: false, automargin: true, ticks: "", range: [-0.5, rows.length - 0.5], fixedrange: true,
         ticktext: rows.map((id) => `${relevant.has(id) ? "◆ " : ""}${plain(clip(titles.get(id), narrow() ? 14 : MAX_LABEL))} `),
       },
-      shapes: cursorShape(cursor, steps.length),
+      shapes: cursorShape(trace, cursor),
     },
   };
 }
 
-function cursorShape(cursor, count) {
-  if (cursor < 1 || cursor > count) return [];
-  return [{ type: "rect", xref: "x", yref: "paper", x0: cursor - 1.5, x1: cursor - 0.5, y0: 0, y1: 1, line: { color: token("accent"), width: 1.5 }, fillcolor: "rgba(0,0,0,0)" }];
+/** Marks the step that the board shows; none where it shows the result. */
+function cursorShape(trace, cursor) {
+  if (cursor < 1 || cursor >= trace.steps.length) return [];
+  return [{ type: "rect", xref: "x", yref: "paper", x0: cursor - 1.5, x1: cursor - 0.5, y0: 0, y1: 1, line: { color: token("accent-ink"), width: 1.5 } }];
 }
 
 /** One line per candidate; only the relevant ones and the winner carry colour. */
@@ -91,7 +92,7 @@ export function bumpChart(trace, cursor) {
       hovermode: "closest",
       xaxis: { ...withText(stepTicks(count)), title: { text: "step", standoff: 6 }, range: [-0.4, Math.max(count - 0.6, 0.4)], showgrid: false, zeroline: false },
       yaxis: { range: [size + 0.5, 0.5], dtick: size > 12 ? 2 : 1, tick0: 1, zeroline: false, title: { text: "rank", standoff: 4 } },
-      shapes: cursorShape(cursor, count),
+      shapes: cursorShape(trace, cursor),
     },
   };
 }

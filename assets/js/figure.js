@@ -32,7 +32,7 @@ function dressed(layout) {
     margin: { l: 48, r: 16, t: 8, b: 40 },
     showlegend: false,
     ...layout,
-    font: { color: token("ink-2"), family: getComputedStyle(document.body).fontFamily, size: 12, ...layout.font },
+    font: { color: token("ink-2"), family: getComputedStyle(document.querySelector(".gradio-container") ?? document.body).fontFamily, size: 12, ...layout.font },
     hoverlabel: { bgcolor: token("raised"), bordercolor: token("line-strong"), font: { color: token("ink"), size: 12 } },
   };
   delete result.template;

@@ -1,5 +1,5 @@
 // A list to choose one thing from: a page of rows, the chosen one marked, previous and next across pages.
-import { h, icon } from "./dom.js";
+import { h } from "./dom.js";
 import { pager } from "./table.js";
 
 export function mountPicker({ element, props, trigger, watch }) {
@@ -22,15 +22,13 @@ export function mountPicker({ element, props, trigger, watch }) {
     const list = props.value;
     if (!list) return element.replaceChildren();
     const held = element.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
-    const arrow = (name, label, direction) => h("button.rs-button.is-icon", { type: "button", "aria-label": label, disabled: !list.total, onclick: () => trigger("move", { direction }) }, icon(name));
-    const arrows = list.noun ? h("div.rs-arrows", {}, arrow("left", `Previous ${list.noun}`, -1), arrow("right", `Next ${list.noun}`, 1)) : null;
     const rows = list.rows.map((option) => row(option, list.selected));
     element.replaceChildren(
       h(
         "div.rs-picker",
         {},
         rows.length ? h("ul.rs-picks", { "aria-label": list.label }, rows) : h("p.rs-empty-line", {}, list.empty),
-        h("div.rs-picker-foot", {}, pager(list, (offset) => trigger("turn", { offset })), arrows),
+        list.total > 0 && pager(list, (offset) => trigger("turn", { offset }), true),
       ),
     );
     if (held) element.querySelector(`[aria-label="${held}"]`)?.focus();

@@ -1,5 +1,5 @@
 // A page of rows from the server: columns, links, chips, paging, and (where asked) choosing two rows to compare.
-import { ago, count, h, seconds, setAttributes, setText } from "./dom.js";
+import { ago, count, h, icon, seconds, setAttributes, setText } from "./dom.js";
 import { DOMAINS, STATES } from "./words.js";
 
 export function mountTable({ element, props, trigger, watch }) {
@@ -73,11 +73,12 @@ function emptyState(empty) {
 }
 
 /** "51–100 of 1,234" with Previous and Next; the buttons are left out where all rows are on the page. */
-export function pager(list, onPage) {
+export function pager(list, onPage, small = false) {
   const last = Math.min(list.offset + list.rows.length, list.total);
   const words = h("span.rs-num", {}, list.total ? `${count(list.offset + 1)}–${count(last)} of ${count(list.total)}` : "");
   if (list.total <= list.limit) return h("div.rs-pager", {}, words);
-  const button = (label, offset, disabled) => h("button.rs-button.is-small", { type: "button", disabled, onclick: () => onPage(offset) }, label);
-  const buttons = [button("Previous", Math.max(0, list.offset - list.limit), list.offset === 0), button("Next", list.offset + list.limit, last >= list.total)];
+  const button = (name, arrow, offset, disabled) =>
+    h(`button.rs-button.${small ? "is-icon.is-small" : "is-small"}`, { type: "button", disabled, "aria-label": `${name} page`, onclick: () => onPage(offset) }, small ? icon(arrow) : name);
+  const buttons = [button("Previous", "left", Math.max(0, list.offset - list.limit), list.offset === 0), button("Next", "right", list.offset + list.limit, last >= list.total)];
   return h("div.rs-pager", {}, words, h("div.rs-pager-buttons", {}, buttons));
 }

@@ -1,8 +1,9 @@
 // A stored trace in full: every step with its prompt; or two traces of one task side by side, where they part marked.
 import { ago, count, h, icon, percent, plural, seconds, shareBar } from "./dom.js";
+import { origin } from "./board_head.js";
 import { titleOf } from "./cards.js";
 import { exclusions, firstParting, rankOfRelevant } from "./trace.js";
-import { DOMAINS, HISTORY_LABEL, STATES, decision } from "./words.js";
+import { HISTORY_LABEL, STATES, decision } from "./words.js";
 
 export function mountTraceView({ element, props, watch }) {
   function draw() {
@@ -48,7 +49,7 @@ const outOf = (trace, index) => exclusions(trace.steps[index]).map((id) => title
 
 function taskHead(trace) {
   const history = trace.history?.length ? h("details.rs-details", {}, h("summary", {}, `${HISTORY_LABEL[trace.domain] ?? "History"} (${trace.history.length})`), h("ol.rs-history", {}, trace.history.map((line) => h("li", {}, line)))) : null;
-  return h("header.rs-trace-head", {}, h("p.rs-eyebrow", {}, [DOMAINS[trace.domain], trace.dataset, trace.task_id].join("  ·  ")), h("h2.rs-query", {}, trace.query || "What comes next after this history?"), history);
+  return h("header.rs-trace-head", {}, h("p.rs-eyebrow", {}, origin(trace)), h("h2.rs-query", {}, trace.query || "What comes next after this history?"), history);
 }
 
 /** The facts of a trace as a definition list. */

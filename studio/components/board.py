@@ -24,10 +24,10 @@ class BranchRequest(NamedTuple):
 
 
 class Board(View):
-    """Cards, reasoning, replay and figures of one task. Events: stop, resume, branch."""
+    """Cards, reasoning, replay and figures of one task. Events: stop, resume, branch, move {direction}."""
 
     kind = "board"
-    emits = ("stop", "resume", "branch")
+    emits = ("stop", "resume", "branch", "move")
 
     def preprocess(self, payload: Any) -> Shown:
         return Shown(number_of(payload, "dataset_id"), text_of(payload, "task_id"), text_of(payload, "trace_id"))

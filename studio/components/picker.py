@@ -22,10 +22,10 @@ class Option(NamedTuple):
 
 
 class Picker(View):
-    """A page of options. Events: pick {id}, turn {offset}, move {direction}."""
+    """A page of options. Events: pick {id}, turn {offset}."""
 
     kind = "picker"
-    emits = ("pick", "turn", "move")
+    emits = ("pick", "turn")
 
     def preprocess(self, payload: Any) -> Picked:
         return Picked(text_of(payload, "selected"), number_of(payload, "offset") or 0)
@@ -40,7 +40,6 @@ def pick_list(
     limit: int,
     selected: str | None,
     empty: str,
-    noun: str = "",
 ) -> dict[str, Any]:
     """The value of a `Picker`.
 
@@ -52,7 +51,6 @@ def pick_list(
         limit: lines a page.
         selected: id of the chosen one, on this page or not.
         empty: what to say where there is none.
-        noun: "task" adds buttons "Previous task" and "Next task"; "" leaves them out.
     """
     return {
         "label": label,
@@ -62,5 +60,4 @@ def pick_list(
         "limit": limit,
         "selected": selected,
         "empty": empty,
-        "noun": noun,
     }

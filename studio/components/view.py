@@ -4,9 +4,11 @@ Gradio compiles an HTML template as code, so no data ever enters one: the templa
 as JSON, and the client script writes it as text nodes. Knows no component in particular.
 """
 
+from abc import ABCMeta
 from typing import Any
 
 import gradio as gr
+from gradio.component_meta import ComponentMeta
 
 _PLACE = '<div class="rs-place"></div>'
 
@@ -16,7 +18,14 @@ if (window.Studio) mount(); else window.addEventListener("studio:ready", mount, 
 /* events: %(events)s */"""
 
 
-class View(gr.HTML):  # type: ignore[misc]  # Gradio has no types that mypy can follow
+class _ViewMeta(ComponentMeta):  # type: ignore[misc]  # Gradio has no types that mypy can follow
+    """Makes the class and no more: Gradio's own way writes a .pyi file beside the source each time."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
+        return ABCMeta.__new__(cls, name, bases, namespace)
+
+
+class View(gr.HTML, metaclass=_ViewMeta):  # type: ignore[misc]
     """A component whose value is JSON and whose looks are made in the browser (`assets/js/<kind>.js`)."""
 
     kind = ""

@@ -47,7 +47,7 @@ class _Controls:
     chosen: gr.Column
     written: gr.Column
     model: gr.Dropdown
-    mode: gr.Radio
+    mode: gr.Dropdown
     think: gr.Slider
     rank: gr.Button
     notice: Notice
@@ -95,10 +95,11 @@ def _writing() -> tuple[gr.Column, dict[str, Any]]:
     return column, fields
 
 
-def _settings(context: Context) -> tuple[gr.Dropdown, gr.Radio, gr.Slider]:
+def _settings(context: Context) -> tuple[gr.Dropdown, gr.Dropdown, gr.Slider]:
+    modes = [(mode.value.capitalize(), mode.value) for mode in MODES]
     with gr.Column(elem_classes=["rs-group", "rs-settings"]):
         model = gr.Dropdown([], label="Model", elem_id="model")
-        mode = gr.Radio([(m.value.capitalize(), m.value) for m in MODES], value=MODES[0].value, label="Mode")
+        mode = gr.Dropdown(modes, value=MODES[0].value, label="Mode", filterable=False, elem_id="mode")
         think = gr.Slider(
             0, MAX_THINK_TOKENS, value=DEFAULT_THINK_TOKENS, step=8, label="Thinking budget, tokens a step"
         )
@@ -135,7 +136,7 @@ def _wire_choosing(context: Context, c: _Controls) -> None:
     wire(c.search.input, find, where, [c.tasks], c.notice, trigger_mode="always_last")
     wire(c.tasks.turn, turn_page, where, [c.tasks], c.notice)
     wire(c.tasks.pick, pick, [c.dataset, c.tasks], [c.board], c.notice, trigger_mode="always_last")
-    wire(c.tasks.move, move, where, [c.tasks, c.board], c.notice, trigger_mode="always_last")
+    wire(c.board.move, move, where, [c.tasks, c.board], c.notice, trigger_mode="always_last")
 
 
 def _wire_ranking(context: Context, c: _Controls) -> None:

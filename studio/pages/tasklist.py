@@ -3,11 +3,13 @@
 from typing import Any
 
 from ranker.errors import UsageError
+from ranker.schema import Domain
 from studio.components.picker import Option, Picked, pick_list
 from studio.context import Context
 from studio.store import DatasetInfo, TaskRow
 
-PAGE_TASKS = 8
+PAGE_TASKS = 6
+LAST_OF_HISTORY = 3
 
 
 def dataset_options(context: Context) -> list[tuple[str, int]]:
@@ -26,22 +28,24 @@ def task_list(
     """A page of a dataset's tasks as the value of a `Picker`."""
     if dataset_id is None:
         empty = "There is no dataset yet. Import one on the Data page."
-        return pick_list("Tasks", (), total=0, limit=PAGE_TASKS, selected=None, empty=empty, noun="task")
+        return pick_list("Tasks", (), total=0, limit=PAGE_TASKS, selected=None, empty=empty)
     page = context.library.tasks(dataset_id, query=query, offset=offset, limit=PAGE_TASKS)
     return pick_list(
         "Tasks",
-        [_option(row) for row in page.rows],
+        [_option(context, dataset_id, row) for row in page.rows],
         total=page.total,
         offset=offset,
         limit=PAGE_TASKS,
         selected=selected,
         empty=f"No task has all the words of “{query}”." if query.strip() else "This dataset has no tasks.",
-        noun="task",
     )
 
 
-def _option(row: TaskRow) -> Option:
-    return Option(row.task_id, row.summary or row.task_id, f"{row.task_id}, {row.num_candidates} candidates")
+def _option(context: Context, dataset_id: int, row: TaskRow) -> Option:
+    """What tells tasks apart: the query, or where there is a history (whose queries are often alike) its end."""
+    history = context.library.task(dataset_id, row.task_id).history if row.domain is Domain.RECOMMENDATION else ()
+    name = "After " + ", ".join(history[-LAST_OF_HISTORY:]) if history else row.summary or row.task_id
+    return Option(row.task_id, name, f"{row.task_id}, {row.num_candidates} candidates")
 
 
 def neighbour(context: Context, dataset_id: int, query: str, picked: Picked, direction: int) -> tuple[str, int]:
