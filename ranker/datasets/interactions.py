@@ -119,6 +119,7 @@ class _Catalogue:
         counts = dict(frame.group_by("item").len().iter_rows())
         self._popularity: dict[str, int] = {i: counts.get(i, 0) for i in raw.items}
         self._ids = list(raw.items)
+        self._names = {i: " ".join(item.title.split()).casefold() for i, item in raw.items.items()}
         self._cumulative = list(accumulate(self._popularity[i] for i in self._ids))
         if self._cumulative[-1] == 0:
             raise DatasetError(f"{raw.place}: items: no interaction names an item of the item file: check the ids")
@@ -136,10 +137,10 @@ class _Catalogue:
                 item = self._raw.items.get(item_id)
                 if item is None:
                     tally.add("interactions_without_title")
-                elif item.title in seen:
+                elif self._names[item_id] in seen:
                     tally.add("interactions_repeated")
                 else:
-                    seen.add(item.title)
+                    seen.add(self._names[item_id])
                     sequence.append(item_id)
             yield user, sequence
 
@@ -149,19 +150,18 @@ class _Catalogue:
         """Distinct titles that the user never took (given lists: that are not in the history), at most as many as wanted."""
         wanted = self._options.num_candidates - 1
         if self._options.negatives in ("uniform", "popularity"):
-            taken = {self._title(i) for i in sequence}
+            taken = {self._names[i] for i in sequence}
             draws = (self._draw(rng) for _ in range(_MAX_DRAWS * wanted + len(taken)))
         else:
-            taken = {self._title(i) for i in (*history, target)}
+            taken = {self._names[i] for i in (*history, target)}
             listed = self._raw.lists[self._options.negatives].get(user, ())
             draws = (i for i in listed if i in self._raw.items)
         chosen: list[str] = []
         for item_id in draws:
             if len(chosen) == wanted:
                 break
-            title = self._title(item_id)
-            if title not in taken:
-                taken.add(title)
+            if self._names[item_id] not in taken:
+                taken.add(self._names[item_id])
                 chosen.append(item_id)
         return chosen
 
@@ -176,14 +176,11 @@ class _Catalogue:
             "task_id": f"user-{user}",
             "domain": "recommendation",
             "query": query,
-            "history": [self._title(i) for i in history],
+            "history": [self._raw.items[i].title for i in history],
             "candidates": candidates,
             "relevance": {target: 1},
         }
         return make_task(values, f"{self._raw.place}: user {user}")
-
-    def _title(self, item_id: str) -> str:
-        return self._raw.items[item_id].title
 
     def _draw(self, rng: random.Random) -> str:
         if self._options.negatives == "uniform":

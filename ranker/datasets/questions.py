@@ -17,7 +17,7 @@ from ranker.datasets.building import Builder, BuildOptions, Built, Tally, group_
 from ranker.datasets.taskrows import make_task
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-CRITERION = "The correct answer to the question ranks first."
+CRITERION = "the correct answer to the question"
 
 
 class Question(NamedTuple):

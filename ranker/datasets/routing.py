@@ -17,6 +17,11 @@ from ranker.errors import DatasetError
 
 SCENARIOS: Mapping[str, tuple[float, float]] = {"performance": (1.0, 0.0), "balance": (0.5, 0.5), "cost": (0.2, 0.8)}
 """(a, b) of the paper's three datasets."""
+_CRITERIA: Mapping[str, str] = {
+    "performance": "the model that answers this question best, whatever it costs",
+    "balance": "the model that answers this question well for a fair price",
+    "cost": "the cheapest model that still answers this question well",
+}
 _TIE = 1e-9
 
 
@@ -144,6 +149,7 @@ def _task(
         "query": query.query,
         "candidates": candidates,
         "relevance": _relevance(gains, best, options),
+        "criterion": _CRITERIA[options.scenario] if options.a is None and options.b is None else None,
     }
     return make_task(values, query.place or raw.place)
 
