@@ -67,7 +67,7 @@ def hash_files(files: Iterable[Path], report: Report | None = None) -> str:
                 digest.update(block)
                 done_bytes += len(block)
                 if report is not None:
-                    report(f"checking {path.name}", done_bytes / total_bytes)
+                    report(f"checking {path.parent.name}", done_bytes / total_bytes)
         digests.append(digest.hexdigest())
     if len(files) == 1:
         return digests[0]

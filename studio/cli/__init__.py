@@ -8,10 +8,13 @@ import os
 import sys
 import traceback
 from types import TracebackType
+from typing import Final
 
 from ranker.errors import RankingStudioError
 from studio.cli.offline import go_offline
 from studio.cli.parser import parse
+
+OWN_PACKAGES: Final = ("ranker", "trainer", "studio")
 
 
 def main(argv: list[str]) -> int:
@@ -42,7 +45,7 @@ def main(argv: list[str]) -> int:
 
 def _one_line(kind: type[BaseException], error: BaseException, _where: TracebackType | None) -> None:
     """What a mistake in this program looks like from outside."""
-    if isinstance(error, ModuleNotFoundError):
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] not in OWN_PACKAGES:
         print(
             f"{error}: delete .venv and start again, or run `pip install -e .` in an environment of your own",
             file=sys.stderr,
