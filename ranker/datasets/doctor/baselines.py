@@ -3,20 +3,17 @@
 Ties are broken at random, in expectation: the figures depend on no order.
 """
 
-import re
 from array import array
 from collections import Counter
 from collections.abc import Sequence
 
-from ranker.datasets.doctor.labels import text_hash
+from ranker.datasets.doctor.facts import text_facts
 from ranker.datasets.doctor.report import Baseline, Finding, Severity
 from ranker.metrics import random_floor_mrr
 from ranker.schema import RankingTask
 
 TOO_EASY = 0.9
 """An MRR of word overlap from which a set says little about a model."""
-_WORD = re.compile(r"[^\W_]+")
-_HASH_MASK = 2**63 - 1
 
 
 def expected_reciprocal_rank(scores: Sequence[float], is_relevant: Sequence[bool]) -> float:
@@ -158,13 +155,9 @@ def _backwards(result: Baseline) -> Finding:
 
 def _overlaps(task: RankingTask) -> list[float]:
     """For each candidate: how many distinct words of the query (without one: of the history) it holds."""
-    asked = set(_words(task.query)) or {w for h in task.history for w in _words(h)}
-    return [float(len(asked & set(_words(c.text)))) for c in task.candidates]
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.casefold())
+    asked = text_facts(task.query).words or frozenset().union(*(text_facts(h).words for h in task.history))
+    return [float(len(asked & text_facts(c.text).words)) for c in task.candidates]
 
 
 def _key(text: str) -> int:
-    return text_hash(" ".join(text.split()).casefold()) & _HASH_MASK
+    return text_facts(text).key

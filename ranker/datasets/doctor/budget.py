@@ -8,6 +8,8 @@ from ranker.prompts import ChatText, render_exclusion
 from ranker.schema import RankingTask
 
 CHARS_PER_TOKEN = 4
+_FRAME_CHARS = 600
+"""About what instruction and labels add to a task's own text."""
 _BATCH_TASKS = 256
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]
@@ -29,23 +31,28 @@ class Lengths:
 
     def add(self, task: RankingTask) -> None:
         """Measure one task."""
-        text = render_exclusion(task, task.candidates, self._chat_text).text
-        self._batch.append((task.task_id, text))
+        if self._count is None:
+            self._add_length(task.task_id, _roughly(task))
+            return
+        self._batch.append((task.task_id, render_exclusion(task, task.candidates, self._chat_text).text))
         if len(self._batch) == _BATCH_TASKS:
             self._measure()
 
     def _measure(self) -> None:
-        texts = [text for _, text in self._batch]
-        lengths = self._count(texts) if self._count else [len(t) // CHARS_PER_TOKEN + 1 for t in texts]
-        for (task_id, _), length in zip(self._batch, lengths, strict=True):
-            self._num += 1
-            self._sum += length
-            self._histogram[1 << max(0, length - 1).bit_length()] += 1
-            if length > self._longest:
-                self._longest, self._longest_id = length, task_id
-            if self._limit is not None and length > self._limit:
-                self._over.add(f"{task_id}: {length:,} tokens")
-        self._batch = []
+        if self._count is not None and self._batch:
+            lengths = self._count([text for _, text in self._batch])
+            for (task_id, _), length in zip(self._batch, lengths, strict=True):
+                self._add_length(task_id, length)
+            self._batch = []
+
+    def _add_length(self, task_id: str, length: int) -> None:
+        self._num += 1
+        self._sum += length
+        self._histogram[1 << max(0, length - 1).bit_length()] += 1
+        if length > self._longest:
+            self._longest, self._longest_id = length, task_id
+        if self._limit is not None and length > self._limit:
+            self._over.add(f"{task_id}: {length:,} tokens")
 
     def result(self) -> Budget | None:
         """None for an empty dataset."""
@@ -72,3 +79,8 @@ class Lengths:
             f"{{n}} tasks ({share:.1%}) are longer than the model's {self._limit or 0:,} tokens.",
             "Cut the passages (max_passage_chars), show fewer candidates, or choose a model with a longer context.",
         )
+
+
+def _roughly(task: RankingTask) -> int:
+    texts = (task.query, *task.history, *(c.text for c in task.candidates))
+    return (_FRAME_CHARS + sum(map(len, texts)) + 6 * len(texts)) // CHARS_PER_TOKEN

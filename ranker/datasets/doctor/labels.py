@@ -1,9 +1,9 @@
 """Checks of ids, relevance and order: what would make every figure on the dataset wrong."""
 
-import hashlib
 import math
 from collections import Counter, defaultdict
 
+from ranker.datasets.doctor.facts import text_facts, text_hash
 from ranker.datasets.doctor.report import Finding, Hits, Severity
 from ranker.schema import Domain, RankingTask
 
@@ -11,11 +11,6 @@ SKEW_P = 0.001
 """Below it the positions of the relevant candidates are called skewed."""
 _MIN_EXPECTED = 5.0
 """Positions expected less often are pooled: the chi-square approximation needs it."""
-
-
-def text_hash(text: str) -> int:
-    """64 bits of a text, for remembering many texts in little memory."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), "big")
 
 
 class Labels:
@@ -70,16 +65,17 @@ class Labels:
 
     def _add_positions(self, task: RankingTask, relevant: frozenset[str]) -> None:
         """Each task weighs 1 in all, spread over its relevant candidates."""
+        share, weight = 1 / len(task.candidates), 1 / len(relevant)
         for position, candidate in enumerate(task.candidates):
-            self._expected[position] += 1 / len(task.candidates)
+            self._expected[position] += share
             if candidate.candidate_id in relevant:
-                self._observed[position] += 1 / len(relevant)
+                self._observed[position] += weight
 
     def _add_history(self, task: RankingTask, relevant: frozenset[str]) -> None:
         if not task.history:
             return
-        history = {" ".join(h.split()).casefold() for h in task.history}
-        shown = [c for c in task.candidates if " ".join(c.text.split()).casefold() in history]
+        history = {text_facts(h).key for h in task.history}
+        shown = [c for c in task.candidates if text_facts(c.text).key in history]
         leaked = next((c for c in shown if c.candidate_id in relevant), None)
         if leaked:
             self._leak.add(f"{task.task_id}: {leaked.text[:60]!r}")

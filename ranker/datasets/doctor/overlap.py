@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from heapq import heappush, heappushpop
 
-from ranker.datasets.doctor.labels import text_hash
+from ranker.datasets.doctor.facts import text_facts, text_hash
 from ranker.datasets.doctor.report import Finding, Severity
 from ranker.schema import RankingTask, Record
 
@@ -33,7 +33,7 @@ class Overlap:
         """Remember one task."""
         self._queries.setdefault(query_hash(task), task.task_id)
         for candidate in task.candidates:
-            value = text_hash(_plain(candidate.text))
+            value = text_facts(candidate.text).key
             if value in self._kept:
                 continue
             if len(self._heap) < MAX_CANDIDATE_HASHES:
@@ -87,7 +87,7 @@ def fingerprint(tasks: Iterable[RankingTask]) -> Fingerprints:
 
 def query_hash(task: RankingTask) -> int:
     """64 bits of what is asked."""
-    return text_hash(_plain(task.query) or "\0".join(map(_plain, task.history)))
+    return text_hash(text_facts(task.query).plain or "\0".join(text_facts(h).plain for h in task.history))
 
 
 def _shared_share(mine: set[int], theirs: frozenset[int]) -> float:
@@ -98,7 +98,3 @@ def _shared_share(mine: set[int], theirs: frozenset[int]) -> float:
     limit = min(limits) if limits else None
     sample = [value for value in mine if limit is None or value <= limit]
     return sum(value in theirs for value in sample) / len(sample) if sample else 0.0
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()

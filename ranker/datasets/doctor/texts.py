@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 
+from ranker.datasets.doctor.facts import text_facts
 from ranker.datasets.doctor.report import Finding, Hits, Severity
 from ranker.schema import RankingTask
 
@@ -42,13 +43,7 @@ class Texts:
         self._add_copies(task)
         texts = [task.query, *task.history, *(c.text for c in task.candidates)]
         everything = "\n".join(texts)
-        for pattern, hits in (
-            (_CONTROL, self._control),
-            (_BIDI, self._bidi),
-            (_INVISIBLE, self._invisible),
-            (_BROKEN, self._broken),
-            (_ENTITY, self._entity),
-        ):
+        for pattern, hits in self._patterns(everything):
             if match := pattern.search(everything):
                 hits.add(f"{task.task_id}: {_around(everything, match.start())}")
         if formula := next((t for t in texts if t[:1] in "=@+- \t" and _FORMULA.match(t)), None):
@@ -59,13 +54,22 @@ class Texts:
         self._scripts[script] += 1
         self._other_script.setdefault(script, f"{task.task_id}: {script}: {texts[0][:40] or texts[1][:40]!r}")
 
+    def _patterns(self, text: str) -> list[tuple[re.Pattern[str], Hits]]:
+        """The patterns that can occur in `text`."""
+        patterns = [(_CONTROL, self._control)]
+        if "&" in text:
+            patterns.append((_ENTITY, self._entity))
+        if not text.isascii():
+            patterns += [(_BIDI, self._bidi), (_INVISIBLE, self._invisible), (_BROKEN, self._broken)]
+        return patterns
+
     def _add_copies(self, task: RankingTask) -> None:
         texts: dict[str, str] = {}
         titles: dict[str, str] = {}
         same_text = same_title = None
         for candidate in task.candidates:
-            text = " ".join(candidate.text.split())
-            title = candidate.title.casefold()
+            text = text_facts(candidate.text).plain
+            title = text if candidate.title == candidate.text else candidate.title.casefold()
             same_text = same_text or (text in texts and (texts[text], candidate.candidate_id, text)) or None
             same_title = same_title or (title in titles and (titles[title], candidate.candidate_id, title)) or None
             texts.setdefault(text, candidate.candidate_id)
@@ -149,6 +153,8 @@ class Texts:
 
 def _script(text: str) -> str:
     """The script of most letters, or `none`."""
+    if text.isascii():
+        return "Latin" if any(map(str.isalpha, text)) else "none"
     counts = [(len(pattern.findall(text)), name) for name, pattern in _SCRIPTS]
     best = max(counts, key=lambda pair: pair[0])
     return best[1] if best[0] else "none"
