@@ -31,12 +31,20 @@ __all__ = [
 ]
 
 
-def load_backend(directory: Path, *, name: str, engine: str = "transformers", delay_s: float = 0.0) -> Backend:
+def load_backend(
+    directory: Path,
+    *,
+    name: str,
+    engine: str = "transformers",
+    adapter: Path | None = None,
+    delay_s: float = 0.0,
+) -> Backend:
     """Load the model in `directory`.
 
     Args:
         directory: a model directory; not read by the engine `scripted`.
         name: the name to write into traces.
+        adapter: of `transformers`: a directory with a LoRA adapter that is merged into the model while it is loaded.
         engine: `transformers`, or `scripted` (rules instead of a model; tests run on it).
         delay_s: of `scripted`: seconds between two words.
 
@@ -46,7 +54,7 @@ def load_backend(directory: Path, *, name: str, engine: str = "transformers", de
     if engine == "transformers":
         from ranker.backends.local import load_local
 
-        return load_local(directory, name=name)
+        return load_local(directory, name=name, adapter=adapter)
     if engine == "scripted":
         from ranker.backends.scripted import ScriptedBackend
 

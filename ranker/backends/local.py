@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from ranker.backends.base import Chunk, GenerateRequest, ScoreRequest, Scores
+from ranker.backends.chat import ChatFormat
 from ranker.backends.engine import Engine, EngineLimits
 from ranker.backends.kv import ATTENTION_NAME
 from ranker.errors import BackendError
@@ -27,9 +28,7 @@ class LocalBackend:
     def __init__(self, model: Any, tokenizer: Any, *, name: str, limits: EngineLimits | None = None) -> None:
         self._name, self._tokenizer = name, tokenizer
         self._engine = Engine(model, tokenizer, limits or EngineLimits())
-        special = {str(t) for t in tokenizer.all_special_tokens}
-        special |= {str(t.content) for t in tokenizer.added_tokens_decoder.values() if t.special}
-        self._special_tokens = sorted((t for t in special if len(t) > 1), key=len, reverse=True)
+        self._chat_format = ChatFormat(tokenizer)
 
     @property
     def name(self) -> str:
@@ -40,19 +39,7 @@ class LocalBackend:
         return self._engine.context_tokens
 
     def chat_text(self, system: str, user: str) -> str:
-        messages = [
-            {"role": "system", "content": self._as_plain_text(system)},
-            {"role": "user", "content": self._as_plain_text(user)},
-        ]
-        text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        assert isinstance(text, str)
-        return text
-
-    def _as_plain_text(self, text: str) -> str:
-        """Break up control tokens that stand in the text of a task, so that it cannot end its own message."""
-        for token in self._special_tokens:
-            text = text.replace(token, f"{token[0]} {token[1:]}")
-        return text
+        return self._chat_format(system, user)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         if not texts:
@@ -88,8 +75,10 @@ class LocalBackend:
         await self._engine.aclose()
 
 
-def load_local(directory: Path, *, name: str, limits: EngineLimits | None = None) -> LocalBackend:
-    """Load a model directory (config, tokenizer, safetensors).
+def load_local(
+    directory: Path, *, name: str, adapter: Path | None = None, limits: EngineLimits | None = None
+) -> LocalBackend:
+    """Load a model directory (config, tokenizer, safetensors), and merge a LoRA adapter into it where one is given.
 
     bfloat16 on a CUDA device, float32 on a CPU, where half precision decodes slower in batches and no CPU lacks float32.
 
@@ -110,12 +99,23 @@ def load_local(directory: Path, *, name: str, limits: EngineLimits | None = None
             attn_implementation=ATTENTION_NAME,
             dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
         )
-    except (OSError, ValueError, KeyError) as error:
+        if adapter is not None:
+            model = _merge(model, adapter)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:  # RuntimeError: shapes of an adapter do not fit
         reason = str(error).strip().split("\n", 1)[0]
         raise BackendError(f"{directory}: model cannot be loaded: {reason}. Add it again with `models add`.") from error
     if not tokenizer.chat_template:
         raise BackendError(f"{directory}: the tokenizer has no chat template. Use an instruction-tuned model.")
     return LocalBackend(model.to(device).eval(), tokenizer, name=name, limits=limits)
+
+
+def _merge(model: Any, adapter: Path) -> Any:
+    """Add the adapter's low-rank updates to the weights; safetensors only."""
+    from peft import PeftModel
+
+    if not (adapter / "adapter_model.safetensors").is_file():
+        raise ValueError(f"{adapter}: adapter_model.safetensors is missing")
+    return PeftModel.from_pretrained(model, adapter, local_files_only=True, use_safetensors=True).merge_and_unload()
 
 
 def _check_supported(config: Any, directory: Path) -> None:
