@@ -53,12 +53,12 @@ def task_summary(task: RankingTask) -> str:
 def search_text(task: RankingTask) -> tuple[str, str]:
     """What a task is found by: its own words, and the candidates'."""
     own = "\n".join((task.task_id, task.query, task.criterion or "", *task.history))
-    return own, "\n".join(f"{c.title}\n{c.text}" for c in task.candidates)
+    return own, "\n".join(c.text if c.title in c.text else f"{c.title}\n{c.text}" for c in task.candidates)
 
 
 def _staged_row(position: int, task: RankingTask) -> tuple[Any, ...]:
-    own, candidates = search_text(task)
-    titles = candidates if len(task.candidates) <= 20 else "\n".join(c.title for c in task.candidates)
+    own, _ = search_text(task)
+    titles = "\n".join(c.title for c in task.candidates)  # whole texts would make the index larger than the tasks
     return (
         position,
         task.task_id,
@@ -117,13 +117,14 @@ class DatasetSection:
         tasks: Iterable[RankingTask],
         *,
         source: str,
-        provenance: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
         report: Report | None = None,
         cancel: threading.Event | None = None,
     ) -> DatasetInfo:
         """Store `tasks` as a new version of `name`: all of them or, if anything is raised, none.
 
-        They are read into a temporary table first, so the write lock is held for the last moments only.
+        They are read into a temporary table first, so the write lock is held for the last moments only. Where `provenance`
+        is a function, it is asked once all tasks have been read.
 
         Returns:
             The new version; or the one that has exactly these tasks already (brought back if it was deleted).
@@ -137,8 +138,9 @@ class DatasetSection:
                 connection.exec_driver_sql(_STAGE)
                 sha256, domains = self._stage(connection, tasks, source, report, cancel)
                 connection.commit()
+                origin = provenance() if callable(provenance) else provenance
                 with self._database.writing(connection), Session(connection) as session:
-                    info = self._publish(session, name, sha256, domains, source, provenance or {})
+                    info = self._publish(session, name, sha256, domains, source, origin or {})
             finally:
                 connection.rollback()
                 connection.exec_driver_sql("DROP TABLE IF EXISTS temp.staged")

@@ -2,7 +2,10 @@
 
 import re
 
-_WORD = re.compile(r"\w+")
+MIN_PREFIX_CHARS = 2
+"""The index keeps beginnings of words from this length on; a single letter is looked for as a word."""
+
+_WORD = re.compile(r"[^\W_]+")
 
 
 def match_query(typed: str) -> str:
@@ -12,5 +15,8 @@ def match_query(typed: str) -> str:
         >>> match_query('space OR "mars')
         '"space" "OR" "mars"*'
     """
-    words = [f'"{word}"' for word in _WORD.findall(typed)]
-    return " ".join(words) + "*" if words else '""'
+    words = _WORD.findall(typed)
+    if not words:
+        return '""'
+    query = " ".join(f'"{word}"' for word in words)
+    return query + "*" if len(words[-1]) >= MIN_PREFIX_CHARS else query
