@@ -70,8 +70,10 @@ def rank(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         tasks = _read_tasks(arguments.tasks, arguments.limit, settings, stack)
         registry = Registry(settings.models_dir)
+        config = _make_config(arguments)
         card = registry.card(ensure_model(registry, arguments.model))
-        config = _make_config(arguments, card)
+        if arguments.answer == "auto":
+            config = config.model_copy(update={"answer_format": card.answer_format})
         if arguments.out and (dropped := drop_torn_line(arguments.out)):
             print(f"{arguments.out}: the last line was torn: {dropped} bytes dropped", file=sys.stderr)
         done = _read_done(arguments.out, card.name, config)
@@ -120,14 +122,15 @@ def _read_tasks(source: str, limit: int | None, settings: "Settings", stack: Exi
     return tasks
 
 
-def _make_config(arguments: argparse.Namespace, card: "ModelCard") -> "RankConfig":
+def _make_config(arguments: argparse.Namespace) -> "RankConfig":
+    """What the flags say; checked before a model is fetched or loaded."""
     from pydantic import ValidationError
 
     from ranker.elimination import AnswerFormat, RankConfig
     from ranker.errors import UsageError
     from ranker.schema import Mode
 
-    answer_format = card.answer_format if arguments.answer == "auto" else AnswerFormat(arguments.answer)
+    answer_format = AnswerFormat.SCORED if arguments.answer == "auto" else AnswerFormat(arguments.answer)
     try:
         return RankConfig(
             mode=Mode(arguments.mode),
