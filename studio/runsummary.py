@@ -1,13 +1,11 @@
 """What a run of many rankings came to: counts, quality beside the random floor, cost. Knows no file and no printing."""
 
-import math
 from collections import Counter
 from typing import Any
 
 from ranker.metrics import random_floor_mrr, reciprocal_rank, skill_score
 from ranker.schema import RankingTask, RankingTrace
-
-Z_95 = 1.96
+from ranker.statistics import bootstrap_interval
 
 
 class RunSummary:
@@ -44,29 +42,20 @@ class RunSummary:
             self._tokens["completion"] += trace.totals.completion_tokens
 
     def as_dict(self) -> dict[str, Any]:
-        """All figures. MRR, interval, floor and skill are None where no relevance is known.
-
-        The interval is the half width of a normal 95% interval.
-        """
+        """All figures; `mrr`, its 95% interval, the random floor and the skill score are None where no relevance is known."""
         n = len(self._reciprocal_ranks)
-        mrr = sum(self._reciprocal_ranks) / n if n else None
+        interval = bootstrap_interval(self._reciprocal_ranks) if n else None
         floor = sum(self._floors) / n if n else None
-        half_width = skill = None
-        if mrr is not None and floor is not None:
-            skill = skill_score(mrr, floor)
-            if n > 1:
-                variance = sum((x - mrr) ** 2 for x in self._reciprocal_ranks) / (n - 1)
-                half_width = Z_95 * math.sqrt(variance / n)
         return {
             "tasks": self.num_tasks,
             "ranked_now": self.num_now,
             "ranked_before": self.num_before,
             "valid_permutations": self._num_valid,
             "outcomes": dict(self._outcomes.most_common()),
-            "mrr": mrr,
-            "mrr_half_width_95": half_width,
+            "mrr": interval.mean if interval else None,
+            "mrr_interval_95": [interval.low, interval.high] if interval else None,
             "random_mrr": floor,
-            "skill": skill,
+            "skill": skill_score(interval.mean, floor) if interval and floor is not None else None,
             "num_with_relevance": n,
             "prompt_tokens": self._tokens["prompt"],
             "cached_prompt_tokens": self._tokens["cached_prompt"],
@@ -85,12 +74,10 @@ class RunSummary:
             ("outcomes", ", ".join(f"{name} {count}" for name, count in d["outcomes"].items()) or "-"),
         ]
         if d["mrr"] is not None:
-            interval = "" if d["mrr_half_width_95"] is None else f" +-{d['mrr_half_width_95']:.3f} (95%)"
+            low, high = d["mrr_interval_95"]
+            compared = f"random order {d['random_mrr']:.3f}, skill {d['skill']:+.3f}"
             lines.append(
-                (
-                    "MRR",
-                    f"{d['mrr']:.3f}{interval}, random order {d['random_mrr']:.3f}, skill {d['skill']:+.3f}, n = {d['num_with_relevance']}",
-                )
+                ("MRR", f"{d['mrr']:.3f} ({low:.3f} to {high:.3f}), {compared}, n = {d['num_with_relevance']}")
             )
         if self.num_now:
             cached = f"{d['cached_prompt_tokens']:,} of them cached"
