@@ -2,13 +2,18 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ranker.errors import RankingStudioError, UsageError
+from ranker.errors import DatasetError, RankingStudioError, UsageError
 from ranker.schema import RankingTask
 from studio.settings import ASSETS_DIR
 from studio.store import DatasetInfo, Store, TaskPage
+
+if TYPE_CHECKING:
+    from ranker.backends.base import Backend
+    from ranker.datasets import Fingerprints, ImportPlan, Report
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +27,7 @@ class Library:
     def __init__(self, store: Store, *, samples_dir: Path = ASSETS_DIR / "samples") -> None:
         self._store = store
         self._samples_dir = samples_dir
+        self._fingerprints: dict[str, Fingerprints] = {}
 
     def datasets(self, *, include_deleted: bool = False) -> list[DatasetInfo]:
         """All versions of all datasets, by name, newest version first."""
@@ -39,28 +45,110 @@ class Library:
         report: Callable[[int], None] | None = None,
         cancel: threading.Event | None = None,
     ) -> DatasetInfo:
-        """Import a file of tasks as `name`: all of it or, if anything is wrong, nothing.
+        """`import_source` of a file, directory or archive, as it is."""
+        return self.import_source(path, name, report=report, cancel=cancel)
+
+    def import_source(
+        self,
+        source: str | Path,
+        name: str,
+        *,
+        from_dir: Path | None = None,
+        options: Mapping[str, Any] | None = None,
+        allow: bool = False,
+        report: Callable[[int], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> DatasetInfo:
+        """Import a source as `name`: all of it or, if anything is wrong, nothing.
 
         Args:
-            path: JSON Lines, CSV, ... (what `ranker.datasets.load_tasks` reads).
-            name: what the dataset is called; a file with other tasks under the same name becomes its next version.
+            source: a path, `recipe:NAME`, `hub:ID` or `ir:ID` (see `ranker.datasets.import_source`).
+            name: what the dataset is called; other content under the same name becomes its next version.
+            from_dir: where the raw files of a recipe are.
+            options: of the reader's builder.
+            allow: take it in although the doctor finds errors.
             report: told now and then how many tasks have been read.
             cancel: set it from another thread to give up.
 
         Returns:
-            The new version, or the one that has these very tasks already.
+            The new version, its `provenance` holding how it was made and the doctor's report; or the one that was made
+            from the same content with the same options, or that has these very tasks already.
 
         Raises:
-            DatasetError: `file:line: field: value: fix`.
+            DatasetError: `file:line: field: value: fix`, or the doctor's first error.
             UsageError: if the name cannot be used, or the import was cancelled.
         """
-        from ranker.datasets import load_tasks  # readers of big formats take their time to load
+        from ranker.datasets import Doctor, import_source  # readers of big formats take their time to load
 
         name = _checked_name(name)
-        provenance = {"file": path.name, "bytes": path.stat().st_size if path.is_file() else None}
+        plan = import_source(source, from_dir=from_dir, options=options)
+        known = self._made_before(name, plan)
+        if known is not None:
+            return self.restore(known.id)
+        doctor = Doctor()
+
+        def examined() -> Iterator[RankingTask]:
+            yield from doctor.watch(plan.tasks())
+            errors = doctor.report().errors
+            if errors and not allow:
+                raise DatasetError(f"{plan.name}: check: {errors[0].summary} Or allow it.")
+
+        def provenance() -> dict[str, Any]:
+            return {**plan.provenance.model_dump(mode="json"), "report": doctor.report().model_dump(mode="json")}
+
         return self._store.datasets.add(
-            name, load_tasks(path), source=path.name, provenance=provenance, report=report, cancel=cancel
+            name, examined(), source=plan.name, provenance=provenance, report=report, cancel=cancel
         )
+
+    def check(
+        self,
+        dataset_id: int,
+        *,
+        model: "Backend | None" = None,
+        max_answer_tokens: int = 0,
+        against: Sequence[int] | None = None,
+    ) -> "Report":
+        """What the dataset doctor says.
+
+        Args:
+            dataset_id: the version to look at.
+            model: whose tokens and context length count; None = characters / 4, without a limit.
+            max_answer_tokens: what the model has to have left to write.
+            against: datasets to look for the same queries in; None = the newest versions of all others.
+        """
+        from ranker.datasets import check
+
+        info = self.dataset(dataset_id)
+        others = self._others_of(info) if against is None else [self.dataset(i) for i in against]
+        return check(
+            self._store.datasets.iter_tasks(dataset_id),
+            count_tokens=model.count_tokens if model else None,
+            max_tokens=model.context_tokens - max_answer_tokens if model else None,
+            chat_text=model.chat_text if model else None,
+            others={f"{other.name}@{other.version}": self._fingerprints_of(other) for other in others},
+        )
+
+    def _made_before(self, name: str, plan: "ImportPlan") -> DatasetInfo | None:
+        """The version of `name` that the same content and options have made already."""
+        wanted = plan.provenance.model_dump(mode="json", include={"content_hash", "reader", "recipe", "options"})
+        for info in self.datasets(include_deleted=True):
+            if info.name == name and all(info.provenance.get(key) == value for key, value in wanted.items()):
+                return info
+        return None
+
+    def _others_of(self, info: DatasetInfo) -> list[DatasetInfo]:
+        newest: dict[str, DatasetInfo] = {}
+        for other in self.datasets():  # newest version first
+            newest.setdefault(other.name, other)
+        return [other for other in newest.values() if other.name != info.name]
+
+    def _fingerprints_of(self, info: DatasetInfo) -> "Fingerprints":
+        """Kept for as long as the library lives: versions never change (tasks written by hand change the hash)."""
+        from ranker.datasets import fingerprint
+
+        if info.sha256 not in self._fingerprints:
+            self._fingerprints[info.sha256] = fingerprint(self._store.datasets.iter_tasks(info.id))
+        return self._fingerprints[info.sha256]
 
     def delete(self, dataset_id: int) -> DatasetInfo:
         """Hide a version; `restore` brings it back. Its traces stay."""
@@ -81,6 +169,10 @@ class Library:
     def task(self, dataset_id: int, task_id: str) -> RankingTask:
         """Raises StoreError if the dataset has no such task."""
         return self._store.datasets.task(dataset_id, task_id)
+
+    def position(self, dataset_id: int, task_id: str) -> int:
+        """0-based place of a task in its dataset. Raises StoreError if it has no such task."""
+        return self._store.datasets.position(dataset_id, task_id)
 
     def add_task(self, task: RankingTask, dataset_name: str = HANDWRITTEN) -> tuple[int, str]:
         """Keep a task that somebody wrote.

@@ -93,11 +93,11 @@ function headlineOf(trace, cursor) {
     if (cursor === 0) return `The whole pool: ${plural(trace.candidates.length, "candidate")}`;
     const step = trace.steps[cursor - 1];
     const gone = exclusions(step);
-    const what = gone.length > 1 ? plural(gone.length, "candidate") : `“${titleOf(trace, gone[0], 60)}”`;
+    const what = gone.length > 1 ? plural(gone.length, "candidate") : `“${titleOf(trace, gone[0], 48)}”`;
     return `Step ${cursor} of ${total}: ${what} excluded`;
   }
   if (trace.current) return `Step ${trace.current.step_index + 1} of ${total}: ${poolInWords(frameAt(trace, cursor))}`;
-  if (trace.state === "finished") return trace.ranking?.length ? `“${titleOf(trace, trace.ranking[0], 60)}” is ranked first` : "Ranking complete";
+  if (trace.state === "finished") return trace.ranking?.length ? `“${titleOf(trace, trace.ranking[0], 48)}” is ranked first` : "Ranking complete";
   if (trace.state === "queued") return "Waiting for the model";
   if (trace.state === "running") return "Starting";
   if (trace.state === "ready") return `${plural(trace.candidates.length, "candidate")} to rank. Press Rank.`;

@@ -4,7 +4,8 @@ import { exclusions, frameAt } from "./trace.js";
 import { decision } from "./words.js";
 
 const LONG_TEXT = 150;
-const MOVE = { duration: 320, easing: "cubic-bezier(.2,.7,.2,1)" };
+const CUT = " ...";
+const MOVE = { duration: 260, easing: "cubic-bezier(.2,.7,.2,1)" };
 
 export function makeCards() {
   const list = h("ol.rs-cards", { "aria-label": "Candidates" });
@@ -55,11 +56,12 @@ function placeOf(frame, id, justOut) {
 
 function makeCard(candidate, isRelevant) {
   const rank = h("span.rs-rank");
-  const title = h("h3.rs-card-title", {}, candidate.title);
+  const title = h("h3.rs-card-title", {}, candidate.title.endsWith(CUT) ? `${candidate.title.slice(0, -CUT.length)} …` : candidate.title);
   const note = h("span.rs-card-note");
   const bar = shareBar(0);
-  const body = candidate.text === candidate.title ? null : h("p.rs-card-text", {}, candidate.text);
-  const more = body && candidate.text.length > LONG_TEXT ? h("button.rs-more", { type: "button", "aria-expanded": "false" }, "More") : null;
+  const text = restOfText(candidate);
+  const body = text ? h("p.rs-card-text", {}, text) : null;
+  const more = body && text.length > LONG_TEXT ? h("button.rs-more", { type: "button", "aria-expanded": "false" }, "More") : null;
   more?.addEventListener("click", () => {
     const open = body.classList.toggle("is-open");
     more.setAttribute("aria-expanded", String(open));
@@ -96,9 +98,21 @@ function noteOf(gone, probability, frame) {
   return `${percent(probability)} to go`;
 }
 
+/** What the title does not say yet: where the title is the beginning of the text, only the rest of it. */
+function restOfText({ title, text }) {
+  const words = text.trim().split(/\s+/).join(" ");
+  const lead = title.endsWith(CUT) ? title.slice(0, -CUT.length) : title;
+  if (words === lead) return "";
+  return title.endsWith(CUT) && words.startsWith(lead) ? `… ${words.slice(lead.length).trim()}` : text.trim();
+}
+
 /** The pool in a sentence, for the headline. */
 export function poolInWords(frame) {
   return plural(frame.pool.length, "candidate") + " in play";
 }
 
-export const titleOf = (trace, id, length = 80) => clip(trace.candidates.find((candidate) => candidate.id === id)?.title ?? id, length);
+/** A candidate's short name, cut to `length`; a title that the server cut already gets one sign for it, not two. */
+export function titleOf(trace, id, length = 80) {
+  const title = trace.candidates.find((candidate) => candidate.id === id)?.title ?? id;
+  return title.endsWith(CUT) ? clip(`${title.slice(0, -CUT.length).replace(/[\s.,;:]+$/, "")}…`, length) : clip(title, length);
+}

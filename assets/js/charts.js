@@ -1,5 +1,6 @@
 // The two figures of a trace: exclusion probabilities as a heat map, and the rank of every candidate step by step.
 import { clip, percent } from "./dom.js";
+import { titleOf } from "./cards.js";
 import { plain, token } from "./figure.js";
 import { exclusions, frameAt, trajectories } from "./trace.js";
 
@@ -19,7 +20,7 @@ function inWords(trace, what) {
 /** Rows = candidates, best rank on top; columns = steps; a cross marks the one that went. */
 export function heatMap(trace, cursor) {
   const { order } = frameAt(trace, trace.steps.length);
-  const titles = new Map(trace.candidates.map((candidate) => [candidate.id, candidate.title]));
+  const titles = new Map(trace.candidates.map((candidate) => [candidate.id, titleOf(trace, candidate.id, 400)]));
   const steps = trace.steps;
   const rows = [...order].reverse();
   const z = rows.map((id) => steps.map((step) => step.probabilities?.[id] ?? null));
@@ -76,8 +77,8 @@ export function bumpChart(trace, cursor) {
     const ended = ranks.length < count || (trace.state === "finished" && candidate.id !== winner) || exclusions(trace.steps[count - 1] ?? { excluded_id: "" }).includes(candidate.id);
     return {
       type: "scatter", mode: "lines+markers", name: plain(clip(candidate.title, 60)), x: ranks.map((_, index) => index), y: ranks,
-      line: { color: colour, width: strong ? 3 : 1.5, shape: "spline", smoothing: 0.5 },
-      marker: { color: colour, size: ranks.map((_, index) => (index === ranks.length - 1 ? 8 : strong ? 5 : 3.5)), symbol: ranks.map((_, index) => (ended && index === ranks.length - 1 ? "x" : "circle")) },
+      line: { color: colour, width: strong ? 3 : 1.5, shape: "linear" },
+      marker: { color: colour, line: { width: 0 }, size: ranks.map((_, index) => (index === ranks.length - 1 ? 8 : strong ? 5 : 3.5)), symbol: ranks.map((_, index) => (ended && index === ranks.length - 1 ? "x" : "circle")) },
       hovertemplate: `%{fullData.name}<br>step %{customdata}: rank %{y}<extra></extra>`, customdata: ranks.map((_, index) => index + 1),
     };
   });

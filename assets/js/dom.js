@@ -102,5 +102,5 @@ export function ago(iso) {
 }
 
 export function clip(text, length) {
-  return text.length > length ? `${text.slice(0, length - 1).trimEnd()}…` : text;
+  return text.length > length ? `${text.slice(0, length - 1).replace(/[\s.,;:]+$/, "")}…` : text;
 }

@@ -65,7 +65,7 @@ const CELLS = {
   time: (value) => [h("time", { datetime: value, title: new Date(value).toLocaleString("en-GB") }, ago(value))],
   state: (value) => [h("span", { class: `rs-chip ${STATES[value]?.tone ?? ""}` }, STATES[value]?.label ?? value)],
   domain: (value) => [DOMAINS[value] ?? value],
-  action: (value) => [h("a.rs-button.is-small", { href: value.href }, value.text)],
+  action: (value) => [h("a", { href: value.href }, value.text)],
 };
 
 function emptyState(empty) {

@@ -3,7 +3,7 @@ import { ago, count, h, icon, percent, plural, seconds, shareBar } from "./dom.j
 import { origin } from "./board_head.js";
 import { titleOf } from "./cards.js";
 import { exclusions, firstParting, rankOfRelevant } from "./trace.js";
-import { HISTORY_LABEL, STATES, decision } from "./words.js";
+import { HISTORY_LABEL, STATES, decision, noThought } from "./words.js";
 
 export function mountTraceView({ element, props, watch }) {
   function draw() {
@@ -49,7 +49,8 @@ const outOf = (trace, index) => exclusions(trace.steps[index]).map((id) => title
 
 function taskHead(trace) {
   const history = trace.history?.length ? h("details.rs-details", {}, h("summary", {}, `${HISTORY_LABEL[trace.domain] ?? "History"} (${trace.history.length})`), h("ol.rs-history", {}, trace.history.map((line) => h("li", {}, line)))) : null;
-  return h("header.rs-trace-head", {}, h("p.rs-eyebrow", {}, origin(trace)), h("h2.rs-query", {}, trace.query || "What comes next after this history?"), history);
+  const back = h("a.rs-back", { href: "/traces" }, icon("left"), "All traces");
+  return h("header.rs-trace-head", {}, back, h("p.rs-eyebrow", {}, origin(trace)), h("h2.rs-query", {}, trace.query || "What comes next after this history?"), history);
 }
 
 /** The facts of a trace as a definition list. */
@@ -75,8 +76,8 @@ function facts(trace) {
 }
 
 function compareForm(trace, siblings) {
-  const select = h("select.rs-select", { "aria-label": "Another trace of this task" }, siblings.map((other) => h("option", { value: other.id }, other.name)));
-  const form = h("form.rs-compare", {}, select, h("button.rs-button", { type: "submit" }, "Compare"));
+  const select = h("select.rs-select", {}, siblings.map((other) => h("option", { value: other.id }, other.name)));
+  const form = h("form.rs-compare", {}, h("label.rs-quiet", {}, "Compare with ", select), h("button.rs-button", { type: "submit" }, "Compare"));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     location.assign(`/traces?left=${encodeURIComponent(trace.trace_id)}&right=${encodeURIComponent(select.value)}`);
@@ -101,12 +102,12 @@ function stepView(trace, step) {
     "section.rs-step-card",
     {},
     h("header", {}, h("span.rs-step-no", {}, `Step ${step.step_index + 1}`), h("h4.rs-step-out", {}, gone.length > 3 ? `${gone.length} candidates` : gone.map((id) => titleOf(trace, id, 90)).join(", ")), h("span.rs-chip", { class: `rs-chip ${words.tone}` }, words.label)),
-    step.reasoning ? h("pre.rs-thought", { tabindex: "0", "aria-label": `Reasoning of step ${step.step_index + 1}` }, step.reasoning.trim()) : h("p.rs-quiet", {}, "No reasoning was written."),
+    step.reasoning ? h("pre.rs-thought", { tabindex: "0", "aria-label": `Reasoning of step ${step.step_index + 1}` }, step.reasoning.trim()) : h("p.rs-quiet", {}, noThought(step)),
     step.answer && h("p.rs-answer", {}, h("span.rs-quiet", {}, "Answer "), step.answer),
     step.probabilities && h("details.rs-details", { open: step.pool.length <= 10 }, h("summary", {}, "Probability of exclusion"), bars(trace, step)),
-    h("details.rs-details", {}, h("summary", {}, `Exact prompt (${count(step.prompt.length)} characters)`), h("pre.rs-prompt", { tabindex: "0", "aria-label": `Prompt of step ${step.step_index + 1}` }, step.prompt)),
+    step.prompt && h("details.rs-details", {}, h("summary", {}, `Exact prompt (${count(step.prompt.length)} characters)`), h("pre.rs-prompt", { tabindex: "0", "aria-label": `Prompt of step ${step.step_index + 1}` }, step.prompt)),
     h("details.rs-details", {}, h("summary", {}, `Why “${words.label}”?`), h("p.rs-prose", {}, words.why)),
-    h("p.rs-quiet.rs-num", {}, `${count(step.prompt_tokens)} prompt tokens (${count(step.cached_prompt_tokens)} cached), ${count(step.completion_tokens)} written, ${seconds(step.latency_s)}`),
+    step.prompt && h("p.rs-quiet.rs-num", {}, `${count(step.prompt_tokens)} prompt tokens (${count(step.cached_prompt_tokens)} cached), ${count(step.completion_tokens)} written, ${seconds(step.latency_s)}`),
   );
 }
 

@@ -1,8 +1,8 @@
 // What the model thought, step by step, newest first; the running step streams at the top.
 import { count, h, icon, seconds, setText } from "./dom.js";
 import { titleOf } from "./cards.js";
-import { exclusions } from "./trace.js";
-import { decision } from "./words.js";
+import { exclusions, isOver } from "./trace.js";
+import { decision, noThought } from "./words.js";
 
 /**
  * @param {(stepIndex: number, excludedId: string) => void} onBranch a person wants another exclusion at this step
@@ -26,7 +26,8 @@ export function makeTranscript(onBranch, onOpen) {
       entries.push(makeStep(trace, trace.steps[index], onBranch, onOpen));
       list.prepend(entries[index].node);
     }
-    entries.forEach((entry, index) => entry.select(index === cursor - 1, index === cursor - 1 && cursor < trace.steps.length));
+    const isReading = cursor < trace.steps.length || isOver(trace);
+    entries.forEach((entry, index) => entry.select(index === cursor - 1, isReading));
     list.hidden = !entries.length;
     live.show(trace.current);
     hint.hidden = Boolean(trace.trace_id && (entries.length || trace.current));
@@ -78,6 +79,7 @@ function makeStep(trace, step, onBranch, onOpen) {
   const gone = exclusions(step);
   const names = gone.length > 3 ? `${gone.length} candidates` : gone.map((id) => titleOf(trace, id, 60)).join(", ");
   const body = h("div.rs-step-body");
+  let openedHere = false;
   const details = h(
     "details.rs-step",
     {},
@@ -93,24 +95,29 @@ function makeStep(trace, step, onBranch, onOpen) {
   details.addEventListener("toggle", () => {
     if (details.open && !body.childElementCount) body.append(...stepBody(trace, step, words, onBranch));
   });
-  details.querySelector("summary").addEventListener("click", () => {
-    if (!details.open) onOpen(step.step_index);
+  details.querySelector("summary").addEventListener("click", (event) => {
+    event.preventDefault();
+    openedHere = false;
+    details.open = !details.open;
+    if (details.open) onOpen(step.step_index);
   });
   const node = h("li", { value: step.step_index + 1 }, details);
 
-  function select(isSelected, isReplaying) {
-    details.classList.toggle("is-selected", isSelected);
-    if (isReplaying && !details.open) details.open = true;
+  /** Open the step that is shown, unless the run goes on above it; close again only what was opened here. */
+  function select(isSelected, isReading) {
+    if (details.classList.toggle("is-selected", isSelected) && isReading) {
+      if (!details.open) details.open = openedHere = true;
+    } else if (openedHere) details.open = openedHere = false;
   }
   return { node, select };
 }
 
 function stepBody(trace, step, words, onBranch) {
   return [
-    step.reasoning ? h("pre.rs-thought", { tabindex: "0", "aria-label": `Reasoning of step ${step.step_index + 1}` }, step.reasoning.trim()) : h("p.rs-quiet", {}, "No reasoning was written."),
+    step.reasoning ? h("pre.rs-thought", { tabindex: "0", "aria-label": `Reasoning of step ${step.step_index + 1}` }, step.reasoning.trim()) : h("p.rs-quiet", {}, noThought(step)),
     step.answer && h("p.rs-answer", {}, h("span.rs-quiet", {}, "Answer "), step.answer),
     h("details.rs-why", {}, h("summary", {}, `Why “${words.label}”?`), h("p", {}, words.why)),
-    h("p.rs-quiet.rs-num", {}, `${count(step.prompt_tokens)} prompt tokens, ${count(step.completion_tokens)} written, ${seconds(step.latency_s)}`),
+    step.decided_by !== "person" && h("p.rs-quiet.rs-num", {}, `${count(step.prompt_tokens)} prompt tokens, ${count(step.completion_tokens)} written, ${seconds(step.latency_s)}`),
     trace.trace_id && step.pool.length > 1 && whatIf(trace, step, onBranch),
   ].filter(Boolean);
 }

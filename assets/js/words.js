@@ -21,6 +21,8 @@ export function decision(step) {
   return OUTCOMES[step.outcome] ?? { label: step.outcome, tone: "", why: "" };
 }
 
+export const noThought = (step) => (step.decided_by === "person" ? "The model was not asked." : "No reasoning was written.");
+
 const OUTCOMES = {
   parsed: { label: "model’s answer", tone: "is-good", why: "The model wrote an answer that names exactly one candidate of the pool." },
   forced: {

@@ -6,10 +6,11 @@ from urllib.parse import quote
 
 import gradio as gr
 
-from ranker.errors import UsageError
+from ranker.errors import RankingStudioError, UsageError
 from studio.components.figure import Figure, figure, no_figure
-from studio.components.notice import Notice, done
+from studio.components.notice import Notice, done, problem
 from studio.components.picker import Option, Picked, Picker, pick_list
+from studio.components.static import section_title
 from studio.components.summary import Summary, summary
 from studio.components.table import Column, Table, link, table
 from studio.components.view import number_of
@@ -21,6 +22,8 @@ from studio.store import DatasetInfo
 
 PAGE_TASKS = 25
 PAGE_DATASETS = 12
+MAX_CATEGORIES = 24
+FEW_CATEGORIES = 6
 FILE_TYPES = [".jsonl", ".json", ".csv", ".tsv", ".parquet"]
 _COLUMNS = (
     Column("task", "Task"),
@@ -34,16 +37,22 @@ def build(context: Context) -> None:
     """Lay out the page and wire it."""
     with gr.Row(elem_classes=["rs-page"]):
         with gr.Column(elem_classes=["rs-controls"], min_width=240):
+            section_title("Datasets")
             datasets = Picker(elem_id="datasets")
-            with gr.Column(elem_classes=["rs-group"]):
-                upload = gr.File(label="Import a file of tasks", file_types=FILE_TYPES, elem_id="upload", height=112)
+            with gr.Column(elem_classes=["rs-group", "rs-settings"]):
+                section_title("Import")
+                upload = gr.File(
+                    label="File of tasks", show_label=False, file_types=FILE_TYPES, elem_id="upload", height=104
+                )
                 name = gr.Textbox(label="Name", placeholder="What the dataset is called", elem_id="dataset-name")
                 start = gr.Button("Import", variant="primary", elem_id="import")
         with gr.Column(elem_classes=["rs-main"], min_width=320):
             notice = Notice(elem_id="notice")
             head = Summary(elem_id="dataset-summary")
             with gr.Column(visible=False, elem_classes=["rs-main"]) as detail:
-                sizes = Figure(elem_id="pool-sizes")
+                with gr.Column(elem_classes=["rs-panel"]):
+                    section_title("Candidates in a task")
+                    sizes = Figure(elem_id="pool-sizes")
                 find = gr.Textbox(
                     label="Find a task", placeholder="Words of the query or the candidates", elem_id="find"
                 )
@@ -56,9 +65,12 @@ def build(context: Context) -> None:
 def _wire_choosing(
     context: Context, datasets: Picker, find: gr.Textbox, tasks: Table, shown: list[Any], notice: Notice
 ) -> None:
-    def load(request: gr.Request) -> tuple[Any, ...]:
+    def load(request: gr.Request) -> Said:
         asked = request.query_params.get("dataset")
-        return _show(context, int(asked) if asked and asked.isdecimal() else None)
+        try:
+            return Said(None, _show(context, int(asked) if asked and asked.isdecimal() else None))
+        except RankingStudioError as error:  # a link to what is gone still opens the page
+            return Said(problem(str(error)), _show(context, None))
 
     def pick(picked: Picked) -> tuple[Any, ...]:
         return _show(context, _dataset_id(picked))
@@ -192,16 +204,11 @@ def _sizes(profile: TaskProfile) -> dict[str, Any]:
         "marker": {"color": "--rs-accent"},
         "hovertemplate": "%{y} tasks with %{x} candidates<extra></extra>",
     }
-    low, high = min(sizes), max(sizes)
     layout = {
-        "height": 168,
-        "bargap": 0.3,
-        "margin": {"l": 48, "r": 12, "t": 8, "b": 40},
-        "xaxis": {
-            "title": {"text": "candidates in a task"},
-            "range": [low - 3.5, high + 3.5],
-            "dtick": max(1, (high - low) // 8),
-        },
+        "height": 156,
+        "bargap": 0.4 if len(sizes) > FEW_CATEGORIES else 0.8,
+        "margin": {"l": 48, "r": 12, "t": 4, "b": 40},
+        "xaxis": {"title": {"text": "candidates"}, "type": "category" if len(sizes) <= MAX_CATEGORIES else "linear"},
         "yaxis": {"title": {"text": "tasks"}, "nticks": 4},
     }
     return figure([bars], layout, alt=f"Bar chart of candidates per task: {words}")

@@ -9,19 +9,19 @@ from typing import Any
 import gradio as gr
 
 from ranker.elimination import MODES, RankConfig
-from ranker.errors import UsageError
+from ranker.errors import RankingStudioError, UsageError
 from ranker.schema import Domain, Mode
-from studio.components.board import Board, Shown, branch_request, show_task, show_trace
-from studio.components.notice import Notice
+from studio.components.board import Board, Shown, branch_request, show_trace
+from studio.components.notice import Notice, problem
 from studio.components.picker import Picked, Picker
 from studio.components.view import number_of
 from studio.context import Context
 from studio.pages.handwritten import make_task
-from studio.pages.tasklist import dataset_name, dataset_options, neighbour, task_list
-from studio.pages.wiring import page_load, sent_by, wire
+from studio.pages.opening import DEFAULT_THINK_TOKENS, board_of, first_task, open_rank_page
+from studio.pages.tasklist import dataset_options, neighbour, task_list
+from studio.pages.wiring import Said, page_load, sent_by, wire
 
 MAX_THINK_TOKENS = 512
-DEFAULT_THINK_TOKENS = RankConfig().think_tokens
 CHOOSE, WRITE = "From a dataset", "Write one"
 _DOMAINS = [
     ("Anything", Domain.OTHER.value),
@@ -111,8 +111,8 @@ def _wire_choosing(context: Context, c: _Controls) -> None:
         return gr.update(visible=source != WRITE), gr.update(visible=source == WRITE)
 
     def choose_dataset(dataset_id: int | None) -> tuple[Any, ...]:
-        board, task_id = _first_task(context, dataset_id)
-        return "", task_list(context, dataset_id, "", 0, task_id), board
+        task_id = first_task(context, dataset_id)
+        return "", task_list(context, dataset_id, "", 0, task_id), board_of(context, dataset_id, task_id)
 
     def find(dataset_id: int | None, query: str, picked: Picked) -> tuple[Any, ...]:
         return (task_list(context, dataset_id, query, 0, picked.selected),)
@@ -121,14 +121,14 @@ def _wire_choosing(context: Context, c: _Controls) -> None:
         return (task_list(context, dataset_id, query, number_of(sent_by(event), "offset") or 0, picked.selected),)
 
     def pick(dataset_id: int | None, picked: Picked) -> tuple[Any, ...]:
-        return (_board_of(context, dataset_id, picked.selected),)
+        return (board_of(context, dataset_id, picked.selected),)
 
     def move(dataset_id: int | None, query: str, picked: Picked, event: gr.EventData) -> tuple[Any, ...]:
         if dataset_id is None:
             raise UsageError("dataset: none: choose one first")
         direction = -1 if sent_by(event).get("direction") == -1 else 1
         task_id, offset = neighbour(context, dataset_id, query, picked, direction)
-        return task_list(context, dataset_id, query, offset, task_id), _board_of(context, dataset_id, task_id)
+        return task_list(context, dataset_id, query, offset, task_id), board_of(context, dataset_id, task_id)
 
     where = [c.dataset, c.search, c.tasks]
     wire(c.source.input, choose_source, [c.source], [c.chosen, c.written], c.notice)
@@ -180,65 +180,26 @@ def _wire_ranking(context: Context, c: _Controls) -> None:
 
 
 def _wire_load(context: Context, c: _Controls) -> None:
-    def load(request: gr.Request) -> tuple[Any, ...]:
+    def load(request: gr.Request) -> Said:
         asked = request.query_params
-        board, dataset_id, task_id, settings = _opening(
-            context, asked.get("trace"), asked.get("dataset"), asked.get("task")
-        )
+        notice = None
+        try:
+            opening = open_rank_page(context, asked.get("trace"), asked.get("dataset"), asked.get("task"))
+        except RankingStudioError as error:  # a link to what is gone still opens the page
+            notice, opening = problem(str(error)), open_rank_page(context, None, None, None)
         cards = [card.name for card in context.registry.cards()]
         default = context.settings.model or (cards[0] if cards else None)
-        model, mode, think = settings or (default, MODES[0].value, DEFAULT_THINK_TOKENS)
-        return (
-            gr.update(choices=dataset_options(context), value=dataset_id),
-            task_list(context, dataset_id, "", 0, task_id),
-            board,
-            gr.update(choices=cards, value=model if model in cards else default),
-            gr.update(value=mode),
-            gr.update(value=think),
+        values = (
+            gr.update(choices=dataset_options(context), value=opening.dataset_id),
+            task_list(context, opening.dataset_id, "", opening.offset, opening.task_id),
+            opening.board,
+            gr.update(choices=cards, value=opening.model if opening.model in cards else default),
+            opening.mode,
+            opening.think_tokens,
         )
+        return Said(notice, values)
 
-    context_outputs = [c.dataset, c.tasks, c.board, c.model, c.mode, c.think]
-    wire(page_load(), load, [], context_outputs, c.notice)
-
-
-def _opening(
-    context: Context, trace_id: str | None, dataset: str | None, task_id: str | None
-) -> tuple[dict[str, Any] | None, int | None, str | None, tuple[str, str, int] | None]:
-    """What the page opens with: what the address says, else the newest trace, else the first task there is.
-
-    Returns:
-        (board, dataset_id, task_id, (model, mode, thinking budget) if a trace says them).
-    """
-    if trace_id is None and dataset is None:
-        newest = context.store.traces.search(limit=1).rows
-        trace_id = newest[0].trace_id if newest else None
-    if trace_id is not None:
-        stored = context.store.traces.get(trace_id)
-        think = int(stored.config.get("think_tokens", DEFAULT_THINK_TOKENS))
-        board = show_trace(stored.trace_id) | {"dataset_id": stored.dataset_id, "task_id": stored.task_id}
-        return board, stored.dataset_id, stored.task_id, (stored.model, stored.mode.value, think)
-    known = [value for _, value in dataset_options(context)]
-    dataset_id = int(dataset) if dataset and dataset.isdecimal() else (known[0] if known else None)
-    if dataset_id is not None and task_id is not None:
-        return _board_of(context, dataset_id, task_id), dataset_id, task_id, None
-    board_value, first = _first_task(context, dataset_id)
-    return board_value, dataset_id, first, None
-
-
-def _first_task(context: Context, dataset_id: int | None) -> tuple[dict[str, Any] | None, str | None]:
-    if dataset_id is None:
-        return None, None
-    rows = context.library.tasks(dataset_id, limit=1).rows
-    if not rows:
-        return None, None
-    return _board_of(context, dataset_id, rows[0].task_id), rows[0].task_id
-
-
-def _board_of(context: Context, dataset_id: int | None, task_id: str | None) -> dict[str, Any] | None:
-    if dataset_id is None or task_id is None:
-        return None
-    info = context.library.dataset(dataset_id)
-    return show_task(dataset_id, dataset_name(info), context.library.task(dataset_id, task_id))
+    wire(page_load(), load, [], [c.dataset, c.tasks, c.board, c.model, c.mode, c.think], c.notice)
 
 
 def _config(context: Context, model: str | None, mode: str, think: float) -> RankConfig:

@@ -27,7 +27,7 @@ def task_list(
 ) -> dict[str, Any]:
     """A page of a dataset's tasks as the value of a `Picker`."""
     if dataset_id is None:
-        empty = "There is no dataset yet. Import one on the Data page."
+        empty = "Choose a dataset, or import one on the Data page."
         return pick_list("Tasks", (), total=0, limit=PAGE_TASKS, selected=None, empty=empty)
     page = context.library.tasks(dataset_id, query=query, offset=offset, limit=PAGE_TASKS)
     return pick_list(

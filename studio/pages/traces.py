@@ -8,15 +8,15 @@ from urllib.parse import urlencode
 import gradio as gr
 
 from ranker.elimination import MODES
-from ranker.errors import UsageError
+from ranker.errors import RankingStudioError, UsageError
 from ranker.schema import Mode, Outcome
-from studio.components.notice import Notice
+from studio.components.notice import Notice, problem
 from studio.components.table import Column, Table, link, table
 from studio.components.trace_view import TraceView, show_traces
 from studio.components.view import number_of
 from studio.context import Context
 from studio.pages.tasklist import dataset_options
-from studio.pages.wiring import page_load, sent_by, wire
+from studio.pages.wiring import Said, page_load, sent_by, wire
 from studio.store import StoredTrace, TraceFilter, TraceRow, TraceState
 
 PAGE_TRACES = 25
@@ -46,7 +46,7 @@ def build(context: Context) -> None:
     """Lay out the page and wire it."""
     notice = Notice(elem_id="notice")
     with gr.Row(elem_classes=["rs-page"], visible=False) as browsing:
-        with gr.Column(elem_classes=["rs-controls"], min_width=240):
+        with gr.Column(elem_classes=["rs-controls"], elem_id="filters", min_width=240):
             fields = _filters()
         with gr.Column(elem_classes=["rs-main"], min_width=320):
             rows = Table(elem_id="traces")
@@ -64,13 +64,18 @@ def build(context: Context) -> None:
         filters = make_filter(dict(zip(fields, values, strict=True)))
         return (_page(context, filters, number_of(sent_by(event), "offset") or 0),)
 
-    def load(request: gr.Request) -> tuple[Any, ...]:
+    def load(request: gr.Request) -> Said:
         asked = request.query_params
-        shown = _shown(context, asked.get("trace"), asked.get("left"), asked.get("right"))
+        notice, shown = None, None
+        try:
+            shown = _shown(context, asked.get("trace"), asked.get("left"), asked.get("right"))
+        except RankingStudioError as error:  # a link to what is gone still opens the list
+            notice = problem(str(error))
         datasets = [("All", ANY), *dataset_options(context)]
         models = [("All", ANY), *((name, name) for name in context.store.traces.models())]
         page = None if shown else _page(context, TraceFilter(), 0)
-        return gr.update(visible=shown is None), gr.update(choices=datasets), gr.update(choices=models), page, shown
+        values = (gr.update(visible=shown is None), gr.update(choices=datasets), gr.update(choices=models), page, shown)
+        return Said(notice, values)
 
     for name, field in fields.items():
         event = field.input

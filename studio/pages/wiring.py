@@ -19,7 +19,7 @@ TriggerMode = Literal["once", "multiple", "always_last"]
 class Said(NamedTuple):
     """What a handler returns to say something beside its values."""
 
-    notice: dict[str, str]
+    notice: dict[str, str] | None
     values: tuple[Any, ...]
 
 

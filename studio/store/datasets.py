@@ -209,6 +209,15 @@ class DatasetSection:
             raise NotStoredError(f"dataset {dataset_id}: task_id: {task_id!r} is not there: choose one from the list")
         return RankingTask.model_validate_json(record)
 
+    def position(self, dataset_id: int, task_id: str) -> int:
+        """0-based place of a task in its dataset. Raises StoreError if it has no such task."""
+        with self._database.read() as session:
+            query = select(TaskTable.position).where(TaskTable.dataset_id == dataset_id, TaskTable.task_id == task_id)
+            found = session.exec(query).first()
+        if found is None:
+            raise NotStoredError(f"dataset {dataset_id}: task_id: {task_id!r} is not there: choose one from the list")
+        return found
+
     def iter_tasks(self, dataset_id: int) -> Iterator[RankingTask]:
         """All tasks in their order, read a batch at a time."""
         self.get(dataset_id)
