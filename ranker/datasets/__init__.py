@@ -4,6 +4,7 @@ The path: `Source` (a file, directory or archive) -> rows -> reader -> raw data 
 doctor's `Report` on them. Knows no models, no SQL and no pages.
 """
 
+from ranker.datasets.doctor import Doctor, Fingerprints, Report, check, fingerprint
 from ranker.datasets.imports import Description, ImportPlan, Provenance, import_source
 from ranker.datasets.mapping import ColumnMapping, guess_mapping
 from ranker.datasets.recipes import RECIPES
@@ -14,10 +15,15 @@ __all__ = [
     "RECIPES",
     "ColumnMapping",
     "Description",
+    "Doctor",
+    "Fingerprints",
     "ImportPlan",
     "Provenance",
+    "Report",
     "Source",
+    "check",
     "dump_tasks",
+    "fingerprint",
     "guess_mapping",
     "import_source",
     "load_tasks",

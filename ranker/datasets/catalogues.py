@@ -4,18 +4,24 @@ Both answer in one line when there is no network. No code of a dataset is ever r
 """
 
 import os
+import subprocess
+import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 from ranker.datasets.passages import PASSAGES, JudgedQuery, Judgements
 from ranker.datasets.readers.base import Reader
 from ranker.datasets.readers.collections import DEPTH, Document, judged_queries
-from ranker.datasets.rows import Row
-from ranker.datasets.sources import Source
+from ranker.datasets.rows import Row, parse_json
+from ranker.datasets.sources import Line, Source, SourceFile
 from ranker.datasets.tables import TABLES, TaskTables
 from ranker.errors import DatasetError
+
+_SOURCE_ROOT = Path(__file__).resolve().parents[2]
 
 
 def open_hub(name: str) -> tuple[Reader[Any], Source, str]:
@@ -25,56 +31,51 @@ def open_hub(name: str) -> tuple[Reader[Any], Source, str]:
         DatasetError: offline, unknown or private ids, unknown configs, loading scripts.
     """
     dataset_id, config, split = (*name.split(":"), "", "")[:3]
-    if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0"):
-        raise DatasetError(f"hub:{name}: offline: HF_HUB_OFFLINE is set: unset it or import a downloaded file")
-    revision = _hub_revision(dataset_id)
-    parts = _hub_parts(dataset_id, config, split, revision)
+    about = next(_hub_lines(name, "about", dataset_id, config), None)
+    if about is None:
+        raise DatasetError(f"hub:{name}: no answer: check the id and the network, or import a downloaded file")
+    answer = parse_json(about.text, f"hub:{name}")
+    revision = str(answer["revision"])
+    splits = [split] if split else [str(s) for s in answer["splits"]]
     reader = Reader(
         name="hub",
         summary="a dataset of the Hugging Face hub, columns mapped",
         builder=TABLES,
         sniff=lambda _: 1.0,
-        read=lambda _: TaskTables(parts=parts, place=f"hub:{name}"),
+        read=lambda _: TaskTables(
+            parts=tuple(partial(_hub_rows, name, dataset_id, config, s, revision) for s in splits), place=f"hub:{name}"
+        ),
     )
     return reader, Source(name=f"hub:{name}", files=()), revision
 
 
-def _hub_revision(dataset_id: str) -> str:
-    import httpx
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return HfApi().dataset_info(dataset_id, timeout=20).sha or "unknown"
-    except HFValidationError as error:
-        raise DatasetError(f"hub:{dataset_id}: id: {_brief(error)}: write owner/name") from error
-    except HfHubHTTPError as error:
-        raise DatasetError(f"hub:{dataset_id}: {_brief(error)}: check the id, or log in if it is private") from error
-    except (httpx.HTTPError, OSError) as error:
-        raise DatasetError(
-            f"hub:{dataset_id}: no answer from the hub: go online or import a downloaded file"
-        ) from error
+def _hub_rows(name: str, dataset_id: str, config: str, split: str, revision: str) -> Iterator[Row]:
+    for line in _hub_lines(name, "rows", dataset_id, config, split, revision):
+        place = f"hub:{dataset_id}:{split}:{line.number}"
+        yield Row(place, parse_json(line.text, place))
 
 
-def _hub_parts(dataset_id: str, config: str, split: str, revision: str) -> tuple[Any, ...]:
-    import datasets
-
-    try:
-        splits = [split] if split else datasets.get_dataset_split_names(dataset_id, config or None, revision=revision)
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"hub:{dataset_id}: config: {_brief(error)}: write hub:ID:CONFIG:SPLIT") from error
-    return tuple(partial(_hub_rows, dataset_id, config, name, revision) for name in splits)
-
-
-def _hub_rows(dataset_id: str, config: str, split: str, revision: str) -> Iterator[Row]:
-    import datasets
-
-    try:
-        stream = datasets.load_dataset(dataset_id, config or None, split=split, revision=revision, streaming=True)
-        for number, values in enumerate(stream, start=1):
-            yield Row(f"hub:{dataset_id}:{split}:{number}", dict(values))
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"hub:{dataset_id}: {_brief(error)}: check config and split, or go online") from error
+def _hub_lines(name: str, *arguments: str) -> Iterator[Line]:
+    """Standard output of the child program; its one line of standard error becomes the DatasetError."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, "-m", "ranker.datasets.hubrows", *arguments]
+    with tempfile.TemporaryFile() as said:
+        child = subprocess.Popen(  # noqa: S603  (an argument list; no shell)
+            command, cwd=_SOURCE_ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
+        )
+        output = cast(BinaryIO, child.stdout)
+        try:
+            yield from SourceFile(name=f"hub:{name}", opener=lambda: output).lines()
+            child.wait()
+        finally:
+            child.kill()
+            child.wait()
+            output.close()
+        if child.returncode:
+            said.seek(0)
+            lines = said.read()[-4000:].decode("utf-8", "replace").strip().splitlines()
+            reason = lines[-1] if lines else f"exit code {child.returncode}"
+            raise DatasetError(f"hub:{name}: {reason}: check the id and the network, or import a downloaded file")
 
 
 def open_ir(name: str) -> tuple[Reader[Any], Source, str]:

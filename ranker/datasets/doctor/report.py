@@ -33,6 +33,12 @@ class Finding(Record):
     """Up to three, as `task id: value`."""
     fix: str
 
+    @property
+    def summary(self) -> str:
+        """Message, first example and fix in one line."""
+        example = f" ({self.examples[0]})" if self.examples else ""
+        return f"{self.message.rstrip('.')}{example}: {self.fix}"
+
 
 class Baseline(Record):
     """How well a ranker does that reads nothing."""
