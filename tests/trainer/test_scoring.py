@@ -1,0 +1,109 @@
+"""What is trained is what decides: packed scores equal the engine's, and gradients are those of a plain forward pass."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ranker.backends import ScoreRequest
+from ranker.backends.local import load_local
+from ranker.elimination import RankConfig, rank
+from ranker.prompts import close_thought
+from ranker.schema import Candidate, Domain, Mode, RankingTask
+from trainer.encoding import Encoder
+from trainer.examples import TrainingExample
+from trainer.orders import grade_exclusions
+from trainer.scoring import pack_titles, score_titles
+from trainer.titles import known_pairs, title_loss
+
+TASK = RankingTask(
+    task_id="t",
+    domain=Domain.OTHER,
+    query="a film",
+    candidates=tuple(
+        Candidate(candidate_id=i, text=t)
+        for i, t in [("a", "Heat (1995)"), ("b", "Alien"), ("c", "The Third Man (1949)")]
+    ),
+)
+TIERS = (("c",), ("a",), ("b",))
+
+
+def example(pool: tuple[str, ...], mode: Mode = Mode.ITERATIVE) -> TrainingExample:
+    return TrainingExample(task=TASK, pool=pool, grades=grade_exclusions(TIERS, pool), tiers=TIERS, mode=mode)
+
+
+@pytest.fixture(scope="module")
+def toy(toy_model_dir: Path) -> tuple[object, Encoder]:
+    model = AutoModelForCausalLM.from_pretrained(toy_model_dir, dtype=torch.float32, attn_implementation="sdpa")
+    return model.eval(), Encoder(AutoTokenizer.from_pretrained(toy_model_dir))
+
+
+def test_packed_scores_are_those_of_the_engine(toy, toy_model_dir: Path) -> None:
+    """Three decisions in one row, one of them in mode `direct`, against `Backend.score` of each alone."""
+    model, encoder = toy
+    examples = [example(("a", "b", "c")), example(("b", "c")), example(("c", "a", "b"), Mode.DIRECT)]
+    packed = pack_titles([encoder.title_row(e) for e in examples])
+    found = score_titles(model, packed).split(packed.pool_sizes)
+    backend = load_local(toy_model_dir, name="toy")
+    for scores, one in zip(found, examples, strict=True):
+        prompt = close_thought(one.render(backend.chat_text), "")
+        request = ScoreRequest(prompt=prompt, continuations=tuple(c.title for c in one.candidates))
+        expected = asyncio.run(backend.score(request))
+        means = [x / n for x, n in zip(expected.log_probs, expected.num_tokens, strict=True)]
+        assert scores.tolist() == pytest.approx(means, abs=2e-5)
+
+
+def test_softmax_of_the_scores_is_the_probability_of_a_scored_decision(toy, toy_model_dir: Path) -> None:
+    model, encoder = toy
+    step = rank(TASK, load_local(toy_model_dir, name="toy"), RankConfig(think_tokens=0)).steps[0]
+    packed = pack_titles([encoder.title_row(example(step.pool))])
+    probabilities = score_titles(model, packed).softmax(-1).tolist()
+    assert step.probabilities is not None
+    assert [step.probabilities[i] for i in step.pool] == pytest.approx(probabilities, abs=1e-5)
+
+
+def test_a_decision_does_not_see_its_neighbours(toy) -> None:
+    """Weights move by the same gradient whether decisions are packed or summed one by one."""
+    model, encoder = toy
+    rows = [encoder.title_row(example(("a", "b", "c"))), encoder.title_row(example(("c", "b")))]
+    weight = model.model.layers[0].self_attn.q_proj.weight
+    together = pack_titles(rows)
+    parts = score_titles(model, together).split(together.pool_sizes)
+    (packed,) = torch.autograd.grad(
+        sum(title_loss(s, r.example, "pairs") for s, r in zip(parts, rows, strict=True)), weight
+    )
+    alone = torch.zeros_like(weight)
+    for row in rows:
+        loss = title_loss(score_titles(model, pack_titles([row])), row.example, "pairs")
+        alone += torch.autograd.grad(loss, weight)[0]
+    assert torch.allclose(packed, alone, atol=1e-6)
+    assert packed.abs().max() > 1e-5
+
+
+def test_known_pairs_of_orders_and_of_judged_steps() -> None:
+    assert known_pairs(example(("a", "b", "c"))) == [(0, 1), (2, 0), (2, 1)]
+    judged = TrainingExample(task=TASK, pool=("a", "b", "c"), grades={"a": 1.0, "b": 0.0, "c": 0.0})
+    assert known_pairs(judged) == [(1, 0), (2, 0)]
+    kept = TrainingExample(task=TASK, pool=("a", "b", "c"), grades={"a": 0.0, "b": None, "c": None})
+    assert known_pairs(kept) == []
+
+
+LOSSES = [
+    # loss, scores of excluding a, b, c (order c > a > b), by hand
+    ("pairs", [0.0, 0.0, 0.0], torch.log(torch.tensor(2.0))),
+    ("right", [0.0, 0.0, 0.0], torch.log(torch.tensor(3.0))),
+    ("reward", [0.0, 0.0, 0.0], torch.tensor(-0.5)),
+    ("right", [0.0, 50.0, 0.0], torch.tensor(0.0)),
+    ("reward", [0.0, 50.0, 0.0], torch.tensor(-1.0)),
+    ("pairs", [0.0, 50.0, -50.0], torch.tensor(0.0)),
+]
+
+
+@pytest.mark.parametrize(("loss", "scores", "expected"), LOSSES)
+def test_losses_by_hand(loss: str, scores: list[float], expected: torch.Tensor) -> None:
+    found = title_loss(torch.tensor(scores), example(("a", "b", "c")), loss)
+    assert found.item() == pytest.approx(expected.item(), abs=1e-6)
+    turned = title_loss(-torch.tensor(scores), example(("a", "b", "c"), Mode.DIRECT), loss)
+    assert turned.item() == pytest.approx(expected.item(), abs=1e-6)

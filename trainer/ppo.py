@@ -1,0 +1,301 @@
+"""PPO with a critic on TRL's maintained GRPO trainer, which brings rollouts, reward functions, LoRA, accelerate and vLLM.
+
+TRL removed its PPO trainer after 1.12. What is added here: a value head with its clipped loss, GAE, the KL penalty inside the
+reward, prompts tokenised in the engine's pieces, and everything that a bit-exact resume needs. Overridden (canary tests pin
+the signatures and the version of TRL): `_tokenize_prompts`, `_get_per_token_logps_and_entropies`, `_calculate_rewards`,
+`_generate_and_score_completions`, `_compute_loss`, `_get_train_sampler`, `create_optimizer`, `_save_checkpoint`, `train`.
+
+Where it departs from Schulman et al. 2017: an episode is one completion, a time step one token, the reward comes at the last
+token and a KL penalty to the reference policy (adapter off) at every token; advantages are whitened over the whole rollout
+batch; the critic shares the backbone, reads the hidden state *before* each token, and starts at 0. Where it departs from the
+paper: LoRA instead of all weights, KL in the reward only (the paper adds a KL loss of the same weight: `kl_in_loss`), one
+optimizer with two learning rates, several epochs a rollout, lambda .95 instead of 1. Preset `paper` takes the paper's values.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from accelerate.utils import is_peft_model, send_to_device
+from torch import nn
+from transformers import TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from trainer.checkpoints import AsideCheckpoints
+from trainer.gae import estimate_advantages
+
+FIXED: Final = {
+    "loss_type": "bnpo",  # mean over tokens
+    "importance_sampling_level": "token",
+    "scale_rewards": "none",
+    "multi_objective_aggregation": "sum_then_normalize",
+    "top_entropy_quantile": 1.0,
+    "off_policy_mask_threshold": None,
+    "delta": None,
+    "mask_truncated_completions": False,
+    "disable_dropout": True,
+    "sync_ref_model": False,
+    "use_bias_correction_kl": False,
+}
+"""Options of GRPO that would change the objective silently."""
+
+
+@dataclass
+class PPOConfig(GRPOConfig):  # type: ignore[misc]
+    """GRPO's options with PPO's beside them.
+
+    `num_iterations` = epochs over a rollout; `steps_per_generation / gradient_accumulation_steps` = minibatches an epoch.
+    """
+
+    kl_coef: float = 0.05
+    """Weight of KL(policy || reference)."""
+    kl_in_loss: bool = False
+    """Put it into the loss (low-variance estimator) instead of the reward."""
+    gamma: float = 1.0
+    lam: float = 0.95
+    value_weight: float = 0.1
+    value_clip: float = 0.2
+    value_learning_rate: float = 1e-3
+    prompt_pieces: Callable[[str], list[int]] | None = field(default=None, repr=False)
+    """Prompt -> ids; None = the tokenizer on the whole text."""
+
+    def __post_init__(self) -> None:
+        for name, value in FIXED.items():
+            setattr(self, name, value)
+        self.beta = self.kl_coef  # other than 0, or GRPO computes no reference
+        wanted: int = self.num_generations  # type: ignore[has-type]
+        self.num_generations = max(2, wanted)  # GRPO insists on groups of 2; PPO has a critic instead
+        super().__post_init__()
+        self.num_generations = wanted
+
+
+class ValueHead(nn.Module):  # type: ignore[misc]
+    """Hidden state -> expected return, float32, 0 at the start."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden_size, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(..., E) -> (...)"""
+        with torch.autocast(hidden.device.type, enabled=False):
+            values: torch.Tensor = self.linear(hidden.float()).squeeze(-1)
+            return values
+
+
+class PPOTrainer(AsideCheckpoints, GRPOTrainer):  # type: ignore[misc]
+    """One actor with a LoRA adapter (or all weights), one value head beside it."""
+
+    _tag_names: Final = ["trl", "ppo"]
+    _name = "PPO"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        base = self.model.get_base_model() if is_peft_model(self.model) else self.model
+        self.value_head = ValueHead(base.config.get_text_config().hidden_size).to(self.accelerator.device)
+        self._hidden: list[torch.Tensor] | None = None  # last hidden states of a scoring pass, one per chunk
+        self._passes: list[tuple[torch.Tensor, torch.Tensor]] = []  # (log-probabilities, values) of the policy's passes
+        self._sampler: Any = None
+        self._scores = torch.zeros(0)
+        base.base_model.register_forward_hook(self._keep_hidden)
+        self.add_callback(_ValueHeadCallback(self))
+
+    def _keep_hidden(self, _module: nn.Module, _args: Any, output: Any) -> None:
+        if self._hidden is not None:
+            self._hidden.append(output.last_hidden_state)
+
+    # ---- rollouts ----------------------------------------------------------------------------------------------------
+
+    def _tokenize_prompts(self, prompts: list[str]) -> Any:
+        pieces = self.args.prompt_pieces
+        return super()._tokenize_prompts(prompts) if pieces is None else ([pieces(p) for p in prompts], None, {})
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *args: Any, **kwargs: Any
+    ) -> Any:
+        """As GRPO's, and the values from the same forward pass: of the state before each token of the completion."""
+        self._hidden = []
+        try:
+            out = super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
+            )
+        finally:
+            hidden, self._hidden = self._hidden, None
+        if hidden:  # none from a separate reference model
+            before = torch.cat([h[:, -logits_to_keep - 1 : -1] for h in hidden])  # (B, T, E)
+            self._passes.append((out[0].detach(), self.value_head(before)))
+        return out
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Any:
+        self._scores = super()._calculate_rewards(*args, **kwargs)  # (processes * B, functions)
+        return self._scores
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """Replace GRPO's group-relative advantages by GAE over the critic's values; all (B, T)."""
+        self._passes = []
+        out: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if "old_per_token_logps" not in out:
+            self._passes = []
+            self._score_rollout(out)
+        log_probs, values = self._passes[0]  # the policy's pass comes before the reference's
+        self._passes = []
+        mask = out["completion_mask"]
+        first = self.accelerator.process_index * len(inputs)
+        per_function = self._scores[first : first + len(inputs)]
+        scores = (per_function * self.reward_weights.to(per_function.device)).nansum(1)  # (B,)
+        is_scored = ~per_function.isnan().all(1)
+        divergence = (log_probs - out.get("ref_per_token_logps", log_probs)) * mask
+        rewards = torch.zeros_like(divergence) if self.args.kl_in_loss else -self.args.kl_coef * divergence
+        last = mask.sum(1).clamp(min=1) - 1
+        rewards[torch.arange(len(inputs), device=last.device), last] += scores
+        estimate = estimate_advantages(rewards, values, mask, gamma=self.args.gamma, lam=self.args.lam)
+        valid = mask * is_scored[:, None]
+        out["advantages"] = self._whiten(estimate.advantages, valid) * valid
+        out["returns"] = torch.where(valid.bool(), estimate.returns, values)
+        out["values"] = values
+        self._note_rollout(scores, divergence, rewards, values, estimate.returns, valid)
+        return out
+
+    def _score_rollout(self, out: dict[str, Any]) -> None:
+        """The policy's pass, which GRPO leaves out where a rollout is used for one step only."""
+        ids = torch.cat([out["prompt_ids"], out["completion_ids"]], 1)
+        mask = torch.cat([out["prompt_mask"], out["completion_mask"]], 1)
+        size = self.args.per_device_train_batch_size
+        with torch.no_grad():
+            self._get_per_token_logps_and_entropies(self.model, ids, mask, out["completion_ids"].size(1), size)
+
+    def _note_rollout(self, scores: Any, divergence: Any, rewards: Any, values: Any, returns: Any, valid: Any) -> None:
+        num_rows, num_tokens = self._sum(torch.ones_like(scores)), self._sum(valid).clamp(min=1)
+        error_mean = self._sum((returns - values) * valid) / num_tokens
+        return_mean = self._sum(returns * valid) / num_tokens
+        error = self._sum((returns - values - error_mean) ** 2 * valid)
+        spread = self._sum((returns - return_mean) ** 2 * valid)
+        self._note("objective/kl", self._sum(divergence) / num_rows)
+        self._note("objective/score", self._sum(scores) / num_rows)
+        self._note("objective/reward", self._sum(rewards) / num_rows)
+        self._note("value/mean", self._sum(values * valid) / num_tokens)
+        self._note("value/explained_variance", (1 - error / spread.clamp(min=1e-8)).clamp(min=-1))
+
+    # ---- updates -----------------------------------------------------------------------------------------------------
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """GRPO's clipped surrogate and entropy bonus, and the critic's clipped loss."""
+        self._passes = []
+        beta: float = self.beta  # type: ignore[has-type]
+        self.beta = beta if self.args.kl_in_loss else 0.0
+        try:
+            loss: torch.Tensor = super()._compute_loss(model, inputs)
+        finally:
+            self.beta = beta
+        ((log_probs, values),) = self._passes
+        self._passes = []
+        mask = inputs["completion_mask"]
+        value_loss = self._value_loss(values, inputs["values"], inputs["returns"], mask)
+        log_ratio = (log_probs - inputs.get("old_per_token_logps", log_probs)) * mask
+        num_tokens = self._sum(mask).clamp(min=1)
+        self._note("policy/ratio", self._sum(log_ratio.exp() * mask) / num_tokens)
+        self._note("policy/approx_kl", self._sum((log_ratio.exp() - 1 - log_ratio) * mask) / num_tokens)
+        accumulation = self.current_gradient_accumulation_steps if self.model.training else 1
+        return loss + self.args.value_weight * value_loss / accumulation
+
+    def _value_loss(self, values: Any, old: Any, returns: Any, mask: Any) -> torch.Tensor:
+        """Half the squared error, or that of the value clipped to within `value_clip` of the old one, if it is larger.
+
+        Source: the code of Schulman et al. 2017; the paper of 2017 does not clip it.
+        """
+        clip = self.args.value_clip
+        plain = (values - returns) ** 2
+        clipped = (old + (values - old).clamp(-clip, clip) - returns) ** 2
+        loss: torch.Tensor = 0.5 * (torch.max(plain, clipped) * mask).sum() / mask.sum().clamp(min=1)
+        self._note("value/loss", loss.detach())
+        self._note("value/clip_fraction", self._sum((clipped > plain) * mask) / self._sum(mask).clamp(min=1))
+        return loss
+
+    def _sum(self, x: torch.Tensor) -> torch.Tensor:
+        """Over all processes."""
+        total: torch.Tensor = self.accelerator.reduce(x.detach().float().sum(), "sum")
+        return total
+
+    def _whiten(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Mean 0 and variance 1 over the real tokens of all processes."""
+        num_tokens = self._sum(mask).clamp(min=1)
+        mean = self._sum(x * mask) / num_tokens
+        variance = self._sum((x - mean) ** 2 * mask) / num_tokens
+        return (x - mean) * torch.rsqrt(variance + 1e-8)
+
+    def _note(self, name: str, value: Any) -> None:
+        self._metrics["train" if self.model.training else "eval"][name].append(float(value))
+
+    # ---- optimizer, sampler, resume ----------------------------------------------------------------------------------
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """As transformers' Trainer, with the value head as a group of its own."""
+        if self.optimizer is not None:
+            return self.optimizer
+        optimizer: Any = super().create_optimizer(model)
+        group = {"params": list(self.value_head.parameters()), "lr": self.args.value_learning_rate}
+        optimizer.add_param_group({**group, "weight_decay": 0.0})
+        return optimizer
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        self._sampler = super()._get_train_sampler(dataset)
+        return self._sampler
+
+    def reseed_sampler(self, epoch: int) -> None:
+        """Make the order of an epoch depend on its number, not on how many were drawn in this process."""
+        generator = getattr(self._sampler, "generator", None)
+        if generator is not None:
+            generator.manual_seed(self.args.seed + epoch)
+
+    def _save_beside(self, directory: Path) -> None:
+        """Value head, position within the rollout, and the rollout itself if it is still in use."""
+        is_used_up = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
+        state = {
+            "value_head": self.value_head.state_dict(),
+            "step": self._step,
+            "rollout": None if is_used_up else self._buffered_inputs,
+        }
+        torch.save(state, directory / self._state_name())
+        self.accelerator.wait_for_everyone()
+
+    def _state_name(self) -> str:
+        return f"ppo_state_{self.accelerator.process_index}.pt"
+
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
+        """As transformers' Trainer; resuming continues the very same run."""
+        if resume_from_checkpoint:
+            path = Path(resume_from_checkpoint) / self._state_name()
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self.value_head.load_state_dict(state["value_head"])
+            self._step = state["step"]
+            self._buffered_inputs = send_to_device(state["rollout"], self.accelerator.device)
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+
+class _ValueHeadCallback(TrainerCallback):  # type: ignore[misc]
+    """The head lives outside `model` (clean adapters, vLLM's weight sync untouched), so its gradients are handled here."""
+
+    def __init__(self, trainer: PPOTrainer) -> None:
+        self._trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._trainer.reseed_sampler(int(state.epoch or 0))
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        parameters = list(self._trainer.value_head.parameters())
+        accelerator = self._trainer.accelerator
+        if accelerator.num_processes > 1:
+            for parameter in parameters:
+                parameter.grad = accelerator.reduce(parameter.grad, "mean")
+        if args.max_grad_norm > 0:
+            nn.utils.clip_grad_norm_(parameters, args.max_grad_norm)
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._trainer.value_head.zero_grad()
+
+
+RewardFunction = Callable[..., Sequence[float | None]]

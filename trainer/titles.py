@@ -1,0 +1,135 @@
+"""The objective `titles`: learn to decide by the log-probabilities of the pool's titles, exactly as `scored` decisions are made.
+
+Ours, not the paper's. A model of 135M learns to decide over candidate *texts* in minutes on a CPU, where it does not begin
+to learn lettered labels (see our notes on models), and its untrained free-form answers are too seldom valid for a reward to
+work on. A decision is then a draw from softmax(mean log-probability of each title): a bandit whose actions can all be
+scored, so nothing has to be sampled and the gradient of the expected reward is exact. Losses, per decision:
+
+    pairs    mean of softplus(-(s_worse - s_better)) over all pairs that are known, s = scaled score of *excluding*: the
+             likelihood of Bradley and Terry 1952; every known pair of a partial order teaches, ties and open ones do not
+    reward   minus the expected grade of the exclusion: what PPO would climb to with this action space, without sampling
+    right    minus log of the probability of all right exclusions together
+
+In mode `direct` the scores are those of being the best, and the signs turn round. Departs from Schulman 2017 in everything
+but the reward: no ratio, no clipping, no critic; `kl_weight` keeps the policy near the reference (adapter off).
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch.nn import functional
+from transformers import Trainer
+
+from ranker.schema import Mode
+from trainer.checkpoints import AsideCheckpoints
+from trainer.encoding import Encoder, TitleRow
+from trainer.examples import TrainingExample
+from trainer.scoring import PackedTitles, pack_titles, score_titles
+
+Loss = Literal["pairs", "reward", "right"]
+
+
+class TitleBatch(NamedTuple):
+    """What the collator makes of some examples."""
+
+    packed: PackedTitles
+    examples: tuple[TrainingExample, ...]
+
+
+class TitleTrainer(AsideCheckpoints, Trainer):  # type: ignore[misc]
+    """transformers' Trainer (optimizer, accelerate, resume) with a loss over the titles of a pool."""
+
+    def __init__(self, *args: Any, loss: Loss, scale: float, kl_weight: float, **kwargs: Any) -> None:
+        super().__init__(*args, data_collator=_collate, **kwargs)
+        self._loss, self._scale, self._kl_weight = loss, scale, kl_weight
+        self._sums: dict[str, list[float]] = {}
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        batch: TitleBatch = inputs["batch"]
+        return {"batch": TitleBatch(batch.packed.to(self.accelerator.device), batch.examples)}
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        batch: TitleBatch = inputs["batch"]
+        scores = self._scale * score_titles(model, batch.packed)  # (N,)
+        by_pool = scores.split(batch.packed.pool_sizes)
+        losses = [title_loss(s, e, self._loss) for s, e in zip(by_pool, batch.examples, strict=True)]
+        loss = torch.stack(losses).mean()
+        if self._kl_weight > 0:
+            divergence = self._divergence(model, batch.packed, by_pool)
+            self._note("kl", float(divergence.detach()))
+            loss = loss + self._kl_weight * divergence
+        self._note_accuracy(by_pool, batch.examples)
+        return (loss, {"scores": scores}) if return_outputs else loss
+
+    def _divergence(self, model: Any, packed: PackedTitles, by_pool: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Mean KL(policy || reference) over the decisions, exact: the actions are few."""
+        with torch.no_grad(), self.accelerator.unwrap_model(model).disable_adapter():
+            reference = (self._scale * score_titles(model, packed)).split(packed.pool_sizes)
+        terms = [
+            functional.kl_div(r.log_softmax(-1), s.log_softmax(-1), log_target=True, reduction="sum")
+            for s, r in zip(by_pool, reference, strict=True)
+        ]
+        return torch.stack(terms).mean()
+
+    def _note_accuracy(self, by_pool: Sequence[torch.Tensor], examples: Sequence[TrainingExample]) -> None:
+        for scores, example in zip(by_pool, examples, strict=True):
+            grade = example.grades[example.pool[int(exclusion_scores(scores, example).argmax())]]
+            if grade is not None:
+                self._note("exclusion_grade", grade)
+                self._note(f"exclusion_grade/pool_{len(example.pool)}", grade)
+
+    def _note(self, name: str, value: float) -> None:
+        self._sums.setdefault(name, []).append(value)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        logs.update({name: sum(values) / len(values) for name, values in self._sums.items()})
+        self._sums.clear()
+        super().log(logs, start_time)
+
+
+def exclusion_scores(scores: torch.Tensor, example: TrainingExample) -> torch.Tensor:
+    """Scores of excluding each candidate: as they are, or, where the model was asked for the best, turned round."""
+    return scores if example.mode is Mode.ITERATIVE else -scores
+
+
+def title_loss(scores: torch.Tensor, example: TrainingExample, loss: Loss) -> torch.Tensor:
+    """The loss of one decision from the scores (n,) of its pool; 0 where nothing comparable is known."""
+    scores = exclusion_scores(scores, example)
+    grades = [example.grades[i] for i in example.pool]
+    if loss == "pairs":
+        pairs = known_pairs(example)
+        if not pairs:
+            return scores.sum() * 0
+        better, worse = (torch.tensor(x, device=scores.device) for x in zip(*pairs, strict=True))
+        return functional.softplus(scores[better] - scores[worse]).mean()
+    if loss == "reward":
+        known = torch.tensor([g or 0.0 for g in grades], device=scores.device)
+        return -(scores.softmax(-1) * known).sum()
+    right = [k for k, i in enumerate(example.pool) if i in example.right_ids]
+    if not right:
+        return scores.sum() * 0
+    return -scores.log_softmax(-1)[right].logsumexp(-1)
+
+
+def known_pairs(example: TrainingExample) -> list[tuple[int, int]]:
+    """(position of the better, position of the worse) for every pair of the pool that is known."""
+    if example.tiers:
+        level = {i: k for k, tier in enumerate(example.tiers) for i in tier}
+        places = [(p, level[i]) for p, i in enumerate(example.pool) if i in level]
+        return [(p, q) for p, a in places for q, b in places if a < b]
+    graded = [(p, g) for p, i in enumerate(example.pool) if (g := example.grades[i]) is not None]
+    return [(p, q) for p, a in graded for q, b in graded if a < b]
+
+
+def encode_titles(encoder: Encoder, examples: Sequence[TrainingExample], max_tokens: int) -> list[dict[str, TitleRow]]:
+    """The rows of a title data set; decisions that are longer than `max_tokens` are left out."""
+    rows = [encoder.title_row(example) for example in examples]
+    return [{"row": r} for r in rows if len(r.prompt_ids) + sum(map(len, r.title_ids)) <= max_tokens]
+
+
+def _collate(items: Sequence[dict[str, TitleRow]]) -> dict[str, TitleBatch]:
+    rows = [item["row"] for item in items]
+    return {"batch": TitleBatch(pack_titles(rows), tuple(row.example for row in rows))}
