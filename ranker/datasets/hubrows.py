@@ -17,7 +17,7 @@ from typing import Any
 def main(arguments: list[str]) -> int:
     """Carry out one command; 2 with one line on standard error if the hub does not give what is asked for."""
     command, dataset_id, config, *rest = arguments
-    expected = (*_network_errors(), OSError, ValueError, RuntimeError)
+    expected: tuple[type[Exception], ...] = (*_network_errors(), OSError, ValueError, RuntimeError)
     try:
         if command == "about":
             _write(_about(dataset_id, config or None))

@@ -4,9 +4,10 @@ from typing import Any
 
 from ranker.datasets.readers.base import Reader
 from ranker.datasets.readers.collections import COLLECTIONS
-from ranker.datasets.readers.interaction_files import AMAZON, INTERACTION_TABLES, MOVIELENS, RECBOLE
+from ranker.datasets.readers.interaction_files import AMAZON, INTERACTION_TABLES, MOVIELENS
 from ranker.datasets.readers.passage_files import MSMARCO_QNA, REQUESTS, WIKIQA
 from ranker.datasets.readers.reasoning_files import GSM8K, MATHQA
+from ranker.datasets.readers.recbole import RECBOLE
 from ranker.datasets.readers.routing_files import ROUTING_LONG, ROUTING_WIDE
 from ranker.datasets.readers.task_files import TASK_FILES
 from ranker.datasets.sources import Source

@@ -1,0 +1,119 @@
+"""Interactions and items out of the rows of any format: the frame that `Interactions` wants, and one `Item` a row.
+
+Column names are matched without case; the lists here are the names that public sets use, most telling first.
+"""
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ranker.datasets.columns import as_numbers, read_columns
+from ranker.datasets.interactions import Item
+from ranker.datasets.readers.base import pick
+from ranker.datasets.rows import iter_rows
+from ranker.datasets.sources import SourceFile
+from ranker.errors import DatasetError
+
+if TYPE_CHECKING:
+    import polars
+
+USER = ("user_id", "userid", "user", "reviewerid")
+ITEM = ("item_id", "itemid", "item", "parent_asin", "asin", "movieid", "movie_id", "product_id")
+TIME = ("timestamp", "time", "unixreviewtime", "unix_time", "position")
+RATING = ("rating", "overall", "stars", "score")
+TITLE = ("title", "movie_title", "name", "item_title", "product_title")
+_YEAR = ("release_year", "year")
+_KINDS = ("class", "genre", "genres", "categories", "category")
+_BATCH_ROWS = 200_000
+_MAX_TITLE_CHARS = 400
+
+
+def delimited_frame(
+    file: SourceFile, separator: str, columns: Sequence[str], *, has_header: bool = False
+) -> "polars.DataFrame":
+    """user, item, time, rating out of a delimited file; without a time column the file order is the time order."""
+    import polars as pl
+
+    names = tuple(columns)
+    user, item = needed_column(file, columns, USER, "user"), needed_column(file, columns, ITEM, "item")
+    time, rating = pick(names, *TIME), pick(names, *RATING)
+    wanted = [user, item, *(c for c in (time, rating) if c is not None)]
+    frame = read_columns(file, separator=separator, columns=columns, wanted=wanted)
+    first_line = 2 if has_header else 1
+    frame = frame.slice(1) if has_header else frame
+    for column in (user, item):
+        empty = frame[column].is_null()
+        if empty.any():
+            line = int(empty.arg_true()[0]) + first_line
+            raise DatasetError(f"{file.name}:{line}: field '{column}': empty: every row needs user and item")
+    order = pl.Series(range(frame.height), dtype=pl.Float64)
+    nothing = pl.Series([None] * frame.height, dtype=pl.Float64)
+    return pl.DataFrame(
+        {
+            "user": frame[user],
+            "item": frame[item],
+            "time": as_numbers(frame, time, file, first_line=first_line) if time else order,
+            "rating": as_numbers(frame, rating, file, first_line=first_line) if rating else nothing,
+        }
+    )
+
+
+def needed_column(file: SourceFile, columns: Sequence[str], wanted: Sequence[str], what: str) -> str:
+    found = pick(tuple(columns), *wanted)
+    if found is None:
+        raise DatasetError(f"{file.name}:1: header: no {what} column among {', '.join(columns)}: name one {wanted[0]}")
+    return found
+
+
+def add_item(items: dict[str, Item], values: Mapping[str, Any], item: str, title: str) -> None:
+    """Put one row of an item file into `items`; rows without a usable title are passed over."""
+    text = " ".join(html.unescape(str(values.get(title) or "")).split())[:_MAX_TITLE_CHARS]
+    if not text or values.get(item) in (None, ""):
+        return
+    columns = tuple(values)
+    year, kinds = pick(columns, *_YEAR), pick(columns, *_KINDS)
+    metadata: dict[str, Any] = {}
+    if year and values[year]:
+        metadata["year"] = str(values[year])
+        text = text if text.endswith(f"({values[year]})") else f"{text} ({values[year]})"
+    if kinds and values[kinds] and isinstance(values[kinds], str):
+        metadata["genres"] = values[kinds]
+    items[str(values[item])] = Item(text, metadata)
+
+
+def concat_frames(frames: Sequence["polars.DataFrame"]) -> "polars.DataFrame":
+    import polars as pl
+
+    return pl.concat(frames) if len(frames) > 1 else frames[0]
+
+
+def collected_frame(
+    file: SourceFile, *, user: str, item: str, time: str | None, rating: str | None
+) -> "polars.DataFrame":
+    """Interactions out of rows of any format, gathered in batches."""
+    import polars as pl
+
+    schema = {"user": pl.String, "item": pl.String, "time": pl.Float64, "rating": pl.Float64}
+    frames: list[pl.DataFrame] = []
+    batch: list[tuple[str, str, float, float | None]] = []
+    for number, row in enumerate(iter_rows(file)):
+        values = row.values
+        if values.get(user) in (None, "") or values.get(item) in (None, ""):
+            raise DatasetError(f"{row.place}: field '{user}' or '{item}': missing: every row needs user and item")
+        when = _number(values.get(time), row.place, time) if time else None
+        score = _number(values.get(rating), row.place, rating) if rating else None
+        batch.append((str(values[user]), str(values[item]), float(number) if when is None else when, score))
+        if len(batch) == _BATCH_ROWS:
+            frames.append(pl.DataFrame(batch, schema=schema, orient="row"))
+            batch = []
+    frames.append(pl.DataFrame(batch, schema=schema, orient="row"))
+    return pl.concat(frames)
+
+
+def _number(value: Any, place: str, field: str | None) -> float | None:
+    if value in (None, ""):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"{place}: field '{field}': {str(value)[:60]!r} is not a number: correct it") from error
