@@ -1,4 +1,4 @@
-"""After set-up nothing needs the network, and nothing may use it unasked."""
+"""What the libraries read from the environment when they are imported: no network unasked, and threads that wait asleep."""
 
 from collections.abc import MutableMapping
 from typing import Final
@@ -9,8 +9,10 @@ OFFLINE: Final = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "TOKENIZERS_PARALLELISM": "false",
     "VLLM_NO_USAGE_STATS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
 }
-"""Read by the libraries when they are imported. Only `models add HUB_ID` lifts the first, for a child process."""
+"""Only `models add HUB_ID` lifts the first, for a child process. The last: torch's threads do not spin while they wait for
+each other; beside a busy browser on two cores that made decoding 5 times and prefill 2 times faster (measured)."""
 
 
 def go_offline(environment: MutableMapping[str, str]) -> None:
