@@ -92,6 +92,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "relevant",
         "is_selected",
         "gold",
+        "gt",
         "target",
     ),
     "domain": ("domain", "task_name"),

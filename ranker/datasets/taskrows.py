@@ -16,6 +16,15 @@ from ranker.schema import Domain, RankingTask
 
 GUESS_ROWS = 50
 _MAX_VALUE_CHARS = 60
+_FIXES = {
+    "missing": "missing: add it",
+    "extra_forbidden": "no such field: rename or remove it",
+    "string_too_short": "empty: write a text",
+    "too_short": "{actual_length} given: at least {min_length} are needed",
+    "too_long": "{actual_length} given: at most {max_length} are allowed",
+    "string_type": "not a text: write it in quotes",
+}
+"""Type of a validation error -> what to do, where the library's own words do not say it."""
 _DOMAIN_PREFIXES = (("rec", Domain.RECOMMENDATION), ("rout", Domain.ROUTING), ("passage", Domain.PASSAGE))
 
 
@@ -82,8 +91,10 @@ def explain(error: ValidationError) -> str:
     if not field:
         name, _, rest = message.partition(": ")
         return f"field '{name}': {rest}" if rest else message
-    value = "" if first["type"] in ("missing", "extra_forbidden") else f"{_shown(first['input'])}: "
-    return f"field '{field}': {value}{message}"
+    fix = _FIXES.get(first["type"])
+    if fix is not None:
+        return f"field '{field}': {fix.format(**first.get('ctx', {}))}"
+    return f"field '{field}': {_shown(first['input'])}: {message}"
 
 
 def _wide_task(row: Row, mapping: ColumnMapping, domain: Domain, number: int) -> RankingTask:
