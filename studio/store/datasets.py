@@ -4,7 +4,6 @@ A dataset's hash is a chain over its tasks, so that it can be checked without ho
 h(0) = "", h(i) = sha256(h(i-1) + task i as canonical JSON).
 """
 
-import hashlib
 import itertools
 import json
 import threading
@@ -12,64 +11,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, func, text
+from sqlalchemy import func, text
 from sqlalchemy import select as sql_select
 from sqlmodel import Session, col, select
 
-from ranker.errors import DatasetError, UsageError
-from ranker.schema import Domain, RankingTask
+from ranker.schema import RankingTask
 from studio.store.database import Database
 from studio.store.fulltext import match_query
 from studio.store.records import DatasetInfo, NotStoredError, TaskPage, TaskRow, now_utc
+from studio.store.staging import BATCH_TASKS, Report, discard, publish, stage
 from studio.store.tables import DatasetTable, TaskTable
+from studio.store.taskrows import chain_hash, task_fields
 
-BATCH_TASKS = 500
-SUMMARY_CHARS = 240
-
-Report = Callable[[int], None]
-"""Told now and then how many tasks have been read."""
-
-_STAGE = """CREATE TEMP TABLE staged (position INTEGER PRIMARY KEY, task_id TEXT, domain TEXT, query TEXT, summary TEXT,
-num_candidates INTEGER, record TEXT, search_query TEXT, search_candidates TEXT)"""
-_FILL_STAGE = "INSERT INTO staged VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_MOVE_TASKS = """INSERT INTO task (dataset_id, task_id, position, domain, query, summary, num_candidates, record)
-SELECT :dataset_id, task_id, position, domain, query, summary, num_candidates, record FROM staged ORDER BY position"""
-_MOVE_TEXT = """INSERT INTO task_text (rowid, query, candidates) SELECT task.id, search_query, search_candidates
-FROM staged JOIN task ON task.dataset_id = :dataset_id AND task.position = staged.position ORDER BY task.id"""
-
-
-def chain_hash(previous: str, record: str) -> str:
-    """The dataset's hash after one more task."""
-    return hashlib.sha256(previous.encode() + record.encode()).hexdigest()
-
-
-def task_summary(task: RankingTask) -> str:
-    """One line that stands for the task in lists."""
-    words = " ".join(task.query.split()) or " · ".join(" ".join(h.split()) for h in task.history[-3:])
-    words = words or task.task_id
-    return words if len(words) <= SUMMARY_CHARS else words[: SUMMARY_CHARS - 1] + "…"
-
-
-def search_text(task: RankingTask) -> tuple[str, str]:
-    """What a task is found by: its own words, and the candidates'."""
-    own = "\n".join((task.task_id, task.query, task.criterion or "", *task.history))
-    return own, "\n".join(c.text if c.title in c.text else f"{c.title}\n{c.text}" for c in task.candidates)
-
-
-def _staged_row(position: int, task: RankingTask) -> tuple[Any, ...]:
-    own, _ = search_text(task)
-    titles = "\n".join(c.title for c in task.candidates)  # whole texts would make the index larger than the tasks
-    return (
-        position,
-        task.task_id,
-        task.domain.value,
-        task.query,
-        task_summary(task),
-        len(task.candidates),
-        task.model_dump_json(),
-        own,
-        titles,
-    )
+WRITTEN_HERE = "written in the studio"
+"""The source of open-ended versions: tasks are added at their end. All others never change."""
 
 
 def _info(row: DatasetTable) -> DatasetInfo:
@@ -135,36 +90,23 @@ class DatasetSection:
         """
         with self._database.connect() as connection:
             try:
-                connection.exec_driver_sql(_STAGE)
-                sha256, domains = self._stage(connection, tasks, source, report, cancel)
-                connection.commit()
-                origin = provenance() if callable(provenance) else provenance
+                staged = stage(connection, tasks, source=source, report=report, cancel=cancel)
+                origin = provenance() if callable(provenance) else provenance or {}
                 with self._database.writing(connection), Session(connection) as session:
-                    info = self._publish(session, name, sha256, domains, source, origin or {})
+                    info = _info(publish(session, staged, name=name, source=source, provenance=origin))
             finally:
-                connection.rollback()
-                connection.exec_driver_sql("DROP TABLE IF EXISTS temp.staged")
-                connection.commit()
+                discard(connection)
         return info
 
     def append(self, name: str, task: RankingTask) -> tuple[int, str]:
-        """Add one task at the end of the open-ended dataset `name`, which is made if need be.
+        """Add one task at the end of the open-ended version of `name`, which is made if need be.
 
         Returns:
             (dataset_id, task_id): of the task that is there already if it has the same content; the id gets a number
             behind it where another task has it.
         """
         with self._database.write() as session:
-            query = select(DatasetTable).where(DatasetTable.name == name).order_by(col(DatasetTable.version).desc())
-            row = session.exec(query).first()
-            if row is None:
-                row = DatasetTable(
-                    name=name, version=1, sha256="", source="studio", provenance="{}", num_tasks=0, domains="{}",
-                    created_at=now_utc(),
-                )  # fmt: skip
-                session.add(row)
-                session.flush()
-            row.deleted_at = None
+            row = self._open_version(session, name)
             assert row.id is not None
             task, is_new = self._free_id(session, row.id, task)
             if is_new:
@@ -240,68 +182,6 @@ class DatasetSection:
             raise NotStoredError(f"store: dataset: {dataset_id} is not there: choose one from the list")
         return row
 
-    def _stage(
-        self,
-        connection: Connection,
-        tasks: Iterable[RankingTask],
-        source: str,
-        report: Report | None,
-        cancel: threading.Event | None,
-    ) -> tuple[str, Counter[str]]:
-        seen: set[str] = set()
-        domains: Counter[str] = Counter()
-        sha256 = ""
-        for batch in _batched(tasks):
-            if cancel is not None and cancel.is_set():
-                raise UsageError(f"{source}: import: was cancelled: nothing was stored")
-            rows = []
-            for task in batch:
-                if task.task_id in seen:
-                    raise DatasetError(f"{source}: task_id: {task.task_id!r} appears twice: rename one")
-                rows.append(_staged_row(len(seen), task))
-                seen.add(task.task_id)
-                domains[task.domain.value] += 1
-                sha256 = chain_hash(sha256, rows[-1][6])
-            connection.exec_driver_sql(_FILL_STAGE, rows)
-            if report is not None:
-                report(len(seen))
-        if not seen:
-            raise DatasetError(f"{source}: tasks: there are none: add at least one")
-        return sha256, domains
-
-    def _publish(
-        self,
-        session: Session,
-        name: str,
-        sha256: str,
-        domains: Counter[str],
-        source: str,
-        provenance: Mapping[str, Any],
-    ) -> DatasetInfo:
-        """Runs inside the write transaction: recognise the content, else move the staged rows into place."""
-        versions = session.exec(select(DatasetTable).where(DatasetTable.name == name)).all()
-        same = next((row for row in versions if row.sha256 == sha256), None)
-        if same is not None:
-            same.deleted_at = None
-            session.add(same)
-            session.flush()
-            return _info(same)
-        row = DatasetTable(
-            name=name,
-            version=max((v.version for v in versions), default=0) + 1,
-            sha256=sha256,
-            source=source,
-            provenance=json.dumps(dict(provenance), ensure_ascii=False),
-            num_tasks=domains.total(),
-            domains=json.dumps(domains),
-            created_at=now_utc(),
-        )
-        session.add(row)
-        session.flush()
-        session.execute(text(_MOVE_TASKS), {"dataset_id": row.id})
-        session.execute(text(_MOVE_TEXT), {"dataset_id": row.id})
-        return _info(row)
-
     def _free_id(self, session: Session, dataset_id: int, task: RankingTask) -> tuple[RankingTask, bool]:
         for number in itertools.count(2):
             query = select(TaskTable.record).where(
@@ -315,34 +195,42 @@ class DatasetSection:
             task = task.model_copy(update={"task_id": f"{task.task_id.rsplit('~', 1)[0]}~{number}"})
         raise AssertionError("unreachable")
 
+    def _open_version(self, session: Session, name: str) -> DatasetTable:
+        """The newest version of `name` that was written here and is not deleted, else a new one."""
+        query = select(DatasetTable).where(DatasetTable.name == name).order_by(col(DatasetTable.version).desc())
+        versions = session.exec(query).all()
+        for row in versions:
+            if row.source == WRITTEN_HERE and row.deleted_at is None:
+                return row
+        row = DatasetTable(
+            name=name,
+            version=versions[0].version + 1 if versions else 1,
+            sha256="",
+            source=WRITTEN_HERE,
+            provenance="{}",
+            num_tasks=0,
+            domains="{}",
+            created_at=now_utc(),
+        )
+        session.add(row)
+        session.flush()
+        return row
+
     def _append(self, session: Session, row: DatasetTable, task: RankingTask) -> None:
-        staged = _staged_row(row.num_tasks, task)
-        assert row.id is not None
+        fields = task_fields(row.num_tasks, task)
         added = TaskTable(
-            dataset_id=row.id,
-            position=staged[0],
-            task_id=staged[1],
-            domain=staged[2],
-            query=staged[3],
-            summary=staged[4],
-            num_candidates=staged[5],
-            record=staged[6],
+            dataset_id=row.id or 0,
+            **fields._asdict(),  # the two search fields are no columns and are ignored
         )
         session.add(added)
         session.flush()
         session.execute(
             text("INSERT INTO task_text (rowid, query, candidates) VALUES (:id, :query, :candidates)"),
-            {"id": added.id, "query": staged[7], "candidates": staged[8]},
+            {"id": added.id, "query": fields.search_query, "candidates": fields.search_candidates},
         )
         domains = Counter(json.loads(row.domains))
-        domains[Domain(task.domain).value] += 1
+        domains[fields.domain] += 1
         row.domains = json.dumps(domains)
-        row.sha256 = chain_hash(row.sha256, staged[6])
+        row.sha256 = chain_hash(row.sha256, fields.record)
         row.num_tasks += 1
         session.add(row)
-
-
-def _batched(tasks: Iterable[RankingTask]) -> Iterator[tuple[RankingTask, ...]]:
-    iterator = iter(tasks)
-    while batch := tuple(itertools.islice(iterator, BATCH_TASKS)):
-        yield batch

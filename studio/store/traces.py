@@ -15,9 +15,9 @@ from sqlmodel import Session, col, select
 from ranker.metrics import rank_of_relevant
 from ranker.schema import EliminationStep, Mode, Outcome, RankingTask, RankingTrace, Totals
 from studio.store.database import Database
-from studio.store.datasets import search_text
 from studio.store.records import NotStoredError, StoredTrace, TraceFilter, TracePage, TraceRow, TraceState, now_utc
 from studio.store.tables import DatasetTable, StepTable, TaskTable, TraceTable
+from studio.store.taskrows import search_text
 from studio.store.tracequery import row_fields, select_traces
 
 EXPORT_BATCH = 50

@@ -10,9 +10,9 @@ from sqlmodel import Session, col, select
 from ranker.metrics import rank_of_relevant
 from ranker.schema import EliminationStep, RankingTask, Totals, make_ranking
 from studio.store.database import Database
-from studio.store.datasets import chain_hash, search_text
 from studio.store.records import TraceState
 from studio.store.tables import DatasetTable, StepTable, TaskTable, TraceTable
+from studio.store.taskrows import chain_hash, search_text
 from studio.store.traces import reasoning_text
 
 

@@ -267,7 +267,19 @@ def test_handwritten_tasks_are_appended_and_recognised(store: Store, make_task: 
     assert store.datasets.task(dataset_id, "t~2").query == "something else"
     info = store.datasets.get(dataset_id)
     assert (info.num_tasks, info.domains) == (2, {Domain.OTHER: 2})
+    assert store.datasets.tasks(dataset_id, query="something").total == 1
     assert store.verify() == []
+
+
+def test_an_imported_version_is_never_appended_to(store: Store, make_task: Callable[..., RankingTask]) -> None:
+    imported = store.datasets.add("handwritten", [make_task("a")], source="a.jsonl")
+    written, _ = store.datasets.append("handwritten", make_task("b"))
+    assert store.datasets.get(imported.id) == imported
+    assert store.datasets.get(written).version == 2
+    store.datasets.set_deleted(written, True)
+    again, _ = store.datasets.append("handwritten", make_task("c"))
+    assert (store.datasets.get(again).version, store.datasets.get(again).num_tasks) == (3, 1)
+    assert store.datasets.get(written).deleted
 
 
 def test_traces_are_found_by_query_candidates_and_reasoning(

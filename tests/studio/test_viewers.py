@@ -30,7 +30,6 @@ from studio.settings import Settings
 settings = Settings(data_dir=Path(sys.argv[1]), port=0, model=sys.argv[2])
 serve(settings, on_ready=lambda url: print(url, flush=True), with_pages=sys.argv[3] == "pages")
 """
-NUM_CANDIDATES = 10
 
 
 class Figures(NamedTuple):
@@ -47,12 +46,12 @@ class Figures(NamedTuple):
     """Of one core, the model's own work included."""
 
 
-def task(task_id: str) -> RankingTask:
+def make_task(num_candidates: int) -> RankingTask:
     candidates = tuple(
-        Candidate(candidate_id=f"c{i}", text=f"Film number {i}, a story about place {i}") for i in range(NUM_CANDIDATES)
+        Candidate(candidate_id=f"c{i}", text=f"Film number {i}, a story about place {i}") for i in range(num_candidates)
     )
     return RankingTask(
-        task_id=task_id, domain=Domain.RECOMMENDATION, query="", history=("Heat",), candidates=candidates
+        task_id=f"t{num_candidates}", domain=Domain.RECOMMENDATION, query="", history=("Heat",), candidates=candidates
     )
 
 
@@ -77,12 +76,12 @@ async def watch(client: httpx.AsyncClient, url: str, trace_id: str) -> Viewer:
     return Viewer(latencies, num_messages)
 
 
-async def watch_together(url: str, pid: int, num_viewers: int, model: str) -> Figures:
+async def watch_together(url: str, pid: int, task_id: str, num_viewers: int, model: str) -> Figures:
     limits = httpx.Limits(max_connections=num_viewers + 4)
-    async with httpx.AsyncClient(timeout=120, limits=limits, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=600, limits=limits, trust_env=False) as client:
         warm_up = {"query": "a", "documents": ["b", "c"], "model": model}
         (await client.post(f"{url}v1/rerank", json=warm_up)).raise_for_status()
-        params = {"dataset": "viewers", "task": "t1", "model": model}
+        params = {"dataset": "viewers", "task": task_id, "model": model}
         async with client.stream("GET", f"{url}v1/rank/stream", params=params) as response:
             first = await anext(response.aiter_lines())
         trace_id = json.loads(first[6:])[0]["trace"]["trace_id"]
@@ -102,12 +101,14 @@ async def watch_together(url: str, pid: int, num_viewers: int, model: str) -> Fi
     )
 
 
-def measure(data_dir: Path, model: str, *, num_viewers: int = 20, with_pages: bool = False) -> Figures:
+def measure(
+    data_dir: Path, model: str, *, num_candidates: int = 10, num_viewers: int = 20, with_pages: bool = False
+) -> Figures:
     """Start a server on `data_dir`, let `num_viewers` watch one ranking by `model`, and end it."""
     from studio.store import Store
 
     store = Store(data_dir / "studio.db")
-    store.datasets.append("viewers", task("t1"))
+    _, task_id = store.datasets.append("viewers", make_task(num_candidates))
     store.close()
     command = [sys.executable, "-c", SERVER, str(data_dir), model, "pages" if with_pages else "routes"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -115,7 +116,7 @@ def measure(data_dir: Path, model: str, *, num_viewers: int = 20, with_pages: bo
         try:
             assert server.stdout is not None
             url = server.stdout.readline().strip()
-            return asyncio.run(watch_together(url, server.pid, num_viewers, model))
+            return asyncio.run(watch_together(url, server.pid, task_id, num_viewers, model))
         finally:
             server.terminate()
 
@@ -138,13 +139,22 @@ def main() -> None:
     )
     parser.add_argument("--model", default="20hz")
     parser.add_argument("--viewers", type=int, default=20)
+    parser.add_argument("--candidates", type=int, default=10)
     parser.add_argument("--with-pages", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         data_dir = args.data_dir or Path(scratch)
         if args.model == "20hz":
             write_card(data_dir / "models", ModelCard(name="20hz", engine="scripted", options={"delay_s": 0.05}))
-        print(measure(data_dir, args.model, num_viewers=args.viewers, with_pages=args.with_pages))
+        print(
+            measure(
+                data_dir,
+                args.model,
+                num_candidates=args.candidates,
+                num_viewers=args.viewers,
+                with_pages=args.with_pages,
+            )
+        )
 
 
 if __name__ == "__main__":
