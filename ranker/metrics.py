@@ -123,22 +123,31 @@ def exclusion_accuracy(
 ) -> list[ExclusionCount]:
     """How often an exclusion hit a candidate that is not relevant, by pool size, largest first.
 
-    Counted are steps that exclude one candidate from a pool with relevant and other candidates. Source: the paper's
-    exclusion reward, as a share.
-
     Args:
-        traces: pairs of (steps, relevance).
+        traces: pairs of (steps, relevance). Steps that exclude several candidates at once are not counted.
+
+    Source: the paper's exclusion reward, as a share.
+    """
+    return count_exclusions(
+        (len(step.pool), sum(relevance.get(i, 0) > 0 for i in step.pool), relevance.get(step.excluded_id, 0) > 0)
+        for steps, relevance in traces
+        for step in steps
+        if len(step.exclusions) == 1
+    )
+
+
+def count_exclusions(exclusions: Iterable[tuple[int, int, bool]]) -> list[ExclusionCount]:
+    """The same of (pool size, relevant ones in it, whether a relevant one was excluded).
+
+    Pools that hold only relevant candidates, or none, cannot go wrong or right and are not counted.
     """
     counts: dict[int, list[float]] = {}
-    for steps, relevance in traces:
-        for step in steps:
-            num_relevant = sum(relevance.get(i, 0) > 0 for i in step.pool)
-            if len(step.exclusions) != 1 or not 0 < num_relevant < len(step.pool):
-                continue
-            count = counts.setdefault(len(step.pool), [0, 0, 0.0])
+    for pool_size, num_relevant, is_relevant in exclusions:
+        if 0 < num_relevant < pool_size:
+            count = counts.setdefault(pool_size, [0, 0, 0.0])
             count[0] += 1
-            count[1] += relevance.get(step.excluded_id, 0) <= 0
-            count[2] += 1 - num_relevant / len(step.pool)
+            count[1] += not is_relevant
+            count[2] += 1 - num_relevant / pool_size
     return [
         ExclusionCount(size, int(n), int(good), floor / n) for size, (n, good, floor) in sorted(counts.items())[::-1]
     ]

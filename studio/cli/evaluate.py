@@ -1,0 +1,227 @@
+"""`eval`: baselines, models and modes on datasets, with intervals."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studio.cli.options import add_data_dir, add_json, example, find_dataset, open_library, read_settings
+from studio.cli.output import Progress, print_json, print_table
+
+if TYPE_CHECKING:
+    from ranker.evaluation import Plan, Results
+    from ranker.schema import RankingTask
+    from studio.evaluations import EvaluationRequest
+    from studio.settings import Settings
+
+_DEFAULTS = {
+    "protocol": "paper",
+    "modes": "iterative",
+    "think_tokens": "48",
+    "baselines": "random",
+    "seeds": 3,
+    "against": "random",
+    "tables": "md",
+    "batch": 16,
+}
+_NOT_IN_COMMAND = ("command", "run", "rest", "json", "data_dir")
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "eval",
+        help="evaluate models and baselines, with intervals",
+        description="Evaluate baselines and models on datasets. Every answer is kept as it comes: a run that was stopped goes on\n"
+        "where it was, and other systems or datasets can be added to the same file. Per-query values, intervals, paired tests,\n"
+        "hashes and the command are in the results file; tables are written beside it.",
+        epilog=example(
+            "eval --datasets films --modes first-token,iterative --limit 100 --out results.json",
+            "eval --protocol trec --from DATA --baselines all --runs runs/ --out trec.json",
+        ),
+    )
+    parser.add_argument(
+        "--datasets", metavar="A,B", help="stored datasets, files of tasks, presets (default: the protocol's)"
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=("paper", "hard", "trec"),
+        default=_DEFAULTS["protocol"],
+        help="paper: random candidates, 5/7/9 passages, routers; hard: popular or retrieved candidates; trec: nDCG@10",
+    )
+    parser.add_argument("--from", dest="from_dir", metavar="DIR", type=Path, help="where the raw files of presets are")
+    parser.add_argument(
+        "--split", choices=("test", "all"), help="the side of the split (default: the preset's; files: all)"
+    )
+    parser.add_argument("--qrels", metavar="FILE", type=Path, help="TREC judgements; query ids are task_ids")
+    parser.add_argument("--models", metavar="X,Y", help="see `models list`; `default` is the default model")
+    parser.add_argument("--modes", metavar="M,N", default=_DEFAULTS["modes"], help="(default: iterative)")
+    parser.add_argument(
+        "--think-tokens", metavar="T,U", default=_DEFAULTS["think_tokens"], help="thinking budgets (default: 48)"
+    )
+    parser.add_argument(
+        "--baselines",
+        metavar="B,C",
+        default=_DEFAULTS["baselines"],
+        help="names, `all`, `none`, NAME:MODEL for a model of yours, run:FILE for a TREC run (default: random)",
+    )
+    parser.add_argument("--limit", metavar="N", type=int, help="queries a dataset: a fixed sample that grows with N")
+    parser.add_argument("--mode-limits", metavar="MODE=N,...", help="fewer queries for a mode")
+    parser.add_argument("--seeds", metavar="K", type=int, default=_DEFAULTS["seeds"], help="reshuffles (default: 3)")
+    parser.add_argument("--early-stop", action="store_true", help="stop when the relevant ones are out; exact for MRR")
+    parser.add_argument("--depth", metavar="N", type=int, help="models rank the first stage's first N only")
+    parser.add_argument("--against", metavar="SYSTEM", default=_DEFAULTS["against"], help="test all against it")
+    parser.add_argument("--compare", metavar="A:B,...", help="test these pairs too")
+    parser.add_argument(
+        "--batch", metavar="N", type=int, default=_DEFAULTS["batch"], help="tasks in flight (default: 16)"
+    )
+    parser.add_argument("--out", metavar="RESULTS.json", type=Path, required=True)
+    parser.add_argument(
+        "--tables", metavar="md,csv,tex", default=_DEFAULTS["tables"], help="beside --out (default: md)"
+    )
+    parser.add_argument("--runs", metavar="DIR", type=Path, help="write TREC run files there")
+    add_data_dir(parser)
+    add_json(parser)
+    parser.set_defaults(run=evaluate)
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """`eval`"""
+    from ranker.evaluation import read_results, run_evaluation
+    from studio.evaluations import make_plan
+    from trainer.registry import Registry
+
+    settings = read_settings(arguments)
+    registry = Registry(settings.models_dir)
+    request = _read_request(arguments, registry)
+    plan = make_plan(request, registry, lambda name: _stored_tasks(settings, name))
+    progress = Progress()
+    is_stopped = False
+    try:
+        results = run_evaluation(
+            plan,
+            arguments.out,
+            command=_command(arguments),
+            report=lambda dataset, system, done, of: progress(f"{system} on {dataset}", done / of),
+        )
+    except KeyboardInterrupt:
+        is_stopped, results = True, read_results(arguments.out)
+    finally:
+        progress.close()
+    _write_beside(results, arguments)
+    _print(results, plan, arguments)
+    if is_stopped:
+        print("Stopped; the same command goes on from here.", file=sys.stderr)
+    return 130 if is_stopped else 0
+
+
+def _read_request(arguments: argparse.Namespace, registry: Any) -> "EvaluationRequest":
+    from studio.cli.models import ensure_model
+    from studio.evaluations import EvaluationRequest
+
+    for flag in ("limit", "seeds", "depth", "batch"):
+        value = getattr(arguments, flag)
+        if value is not None and value < 1:
+            raise _usage(f"--{flag}: {value}: give a number from 1")
+    baselines = [b for b in _split(arguments.baselines) if b != "none"]
+    models = _split(arguments.models)
+    return EvaluationRequest(
+        datasets=tuple(_split(arguments.datasets)),
+        protocol=arguments.protocol,
+        from_dir=arguments.from_dir,
+        split=arguments.split,
+        qrels=arguments.qrels,
+        models=tuple(ensure_model(registry, None if name == "default" else name) for name in models),
+        modes=tuple(_split(arguments.modes)),
+        think_tokens=tuple(_number("--think-tokens", text) for text in _split(arguments.think_tokens)),
+        baselines=tuple(baselines),
+        limit=arguments.limit,
+        mode_limits={m: _number("--mode-limits", n) for m, n in _pairs(arguments.mode_limits, "=", "--mode-limits")},
+        num_seeds=arguments.seeds,
+        stop_early=arguments.early_stop,
+        depth=arguments.depth,
+        against=arguments.against,
+        compare=tuple(_pairs(arguments.compare, ":", "--compare")),
+        max_in_flight=arguments.batch,
+    )
+
+
+def _stored_tasks(settings: "Settings", name: str) -> "Sequence[RankingTask] | None":
+    with open_library(settings) as library:
+        if name.partition("@")[0] not in {info.name for info in library.datasets()}:
+            return None
+        return list(library.iter_tasks(find_dataset(library, name).id))
+
+
+def _write_beside(results: "Results", arguments: argparse.Namespace) -> None:
+    """Tables and run files."""
+    from ranker.evaluation import FORMATS, journal_path
+    from ranker.evaluation.answers import Journal
+    from ranker.evaluation.trec import write_runs
+
+    for name in _split(arguments.tables):
+        if f".{name}" not in FORMATS:
+            raise _usage(f"--tables: {name!r}: choose from {', '.join(suffix[1:] for suffix in FORMATS)}")
+        arguments.out.with_suffix(f".{name}").write_text(FORMATS[f".{name}"](results), encoding="utf-8")
+    if arguments.runs is not None:
+        with Journal(journal_path(arguments.out)) as journal:
+            write_runs(results, journal, arguments.runs)
+
+
+def _print(results: "Results", plan: "Plan", arguments: argparse.Namespace) -> None:
+    """The rows of this run."""
+    datasets = {d.name: d.metric for d in plan.datasets}
+    systems = {s.info.name for s in plan.systems}
+    rows = [r for r in results.rows if r.dataset in datasets and r.system in systems]
+    if arguments.json:
+        print_json([row.model_dump(mode="json", exclude={"values"}) for row in rows])
+        return
+    cells = []
+    for row in rows:
+        lead = row.metrics[datasets[row.dataset]]
+        interval = f"{100 * lead.mean:.1f} [{100 * lead.low:.1f}, {100 * lead.high:.1f}]"
+        skill = "-" if lead.skill is None else f"{100 * lead.skill:+.1f}"
+        cells.append(
+            (row.dataset, row.system, row.n, datasets[row.dataset], interval, skill, f"{100 * lead.spread:.1f}",
+             f"{100 * row.usage.malformed:.0f}", f"{row.usage.seconds:.2f}")
+        )  # fmt: skip
+    header = ("dataset", "system", "n", "metric", "x 100 [95%]", "skill", "spread", "malformed %", "s")
+    print_table(header, cells)
+    print(f"\nAgain: {_command(arguments)}")
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """What makes the same file again; settings of this machine are left out."""
+    words = ["python", "launch.py", "eval"]
+    for name, value in vars(arguments).items():
+        if name in _NOT_IN_COMMAND or value in (None, False) or _DEFAULTS.get(name) == value:
+            continue
+        flag = "--from" if name == "from_dir" else "--" + name.replace("_", "-")
+        words += [flag] if value is True else [flag, str(value)]
+    return shlex.join(words)
+
+
+def _split(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def _pairs(text: str | None, mark: str, flag: str) -> list[tuple[str, str]]:
+    pairs = [part.partition(mark) for part in _split(text)]
+    for first, found, second in pairs:
+        if not (first and found and second):
+            raise _usage(f"{flag}: {first}: write A{mark}B")
+    return [(first, second) for first, _, second in pairs]
+
+
+def _number(flag: str, text: str) -> int:
+    if not text.isdecimal():
+        raise _usage(f"{flag}: {text!r}: give a number from 0")
+    return int(text)
+
+
+def _usage(message: str) -> Exception:
+    from ranker.errors import UsageError
+
+    return UsageError(message)

@@ -1,0 +1,174 @@
+"""Evaluation as the command line and the page ask for it: names become datasets, baselines and models; then `ranker.evaluation`.
+
+A dataset is named by a stored dataset (`films`, `films@2`), a file of tasks, or a preset that is made of public raw files.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+from ranker.backends import Backend
+from ranker.baselines import BASELINES, make_baseline
+from ranker.datasets import load_tasks
+from ranker.elimination import MODES, AnswerFormat, RankConfig
+from ranker.errors import UsageError
+from ranker.evaluation import (
+    PRESETS,
+    BaselineSystem,
+    EvaluationSet,
+    ModelSystem,
+    Plan,
+    System,
+    open_preset,
+    presets_of,
+    split_set,
+)
+from ranker.evaluation.trec import RunFile, load_qrels
+from ranker.schema import Mode, RankingTask, Record
+from trainer.registry import Registry
+
+FindTasks = Callable[[str], Sequence[RankingTask] | None]
+"""Name -> the tasks of a stored dataset, or None if there is none."""
+
+NEEDS_A_MODEL = ("cross-encoder",)
+
+
+class EvaluationRequest(Record):
+    """Everything that decides an evaluation."""
+
+    datasets: tuple[str, ...] = ()
+    """Empty = all presets of the protocol."""
+    protocol: str = "paper"
+    from_dir: Path | None = None
+    """Where the raw files of presets are."""
+    split: str | None = None
+    """`test` or `all`; None = the preset's own; stored datasets and files: `all`."""
+    qrels: Path | None = None
+    models: tuple[str, ...] = ()
+    modes: tuple[str, ...] = (Mode.ITERATIVE.value,)
+    think_tokens: tuple[int, ...] = (48,)
+    baselines: tuple[str, ...] = ("random",)
+    """Names, `name:model`, `run:FILE`; `all` = every one that needs no model of the user's."""
+    limit: int | None = None
+    mode_limits: Mapping[str, int] = {}
+    """Mode -> queries, where it is fewer."""
+    num_seeds: int = 3
+    stop_early: bool = False
+    depth: int | None = None
+    against: str = "random"
+    compare: tuple[tuple[str, str], ...] = ()
+    max_in_flight: int = 16
+
+
+def make_plan(request: EvaluationRequest, registry: Registry, find_tasks: FindTasks) -> Plan:
+    """Open the datasets and name the systems; models are loaded when they are first asked.
+
+    Raises:
+        UsageError: for a name that is not known.
+        DatasetError: for data that cannot be trusted.
+    """
+    systems: list[System] = [_baseline(spec) for spec in _baseline_names(request)]
+    models = _Models(registry)
+    limits: dict[str, int] = {}
+    for name in request.models:
+        for system in _model_systems(name, request, registry, models):
+            systems.append(system)
+            if (limit := request.mode_limits.get(system.info.mode or "")) is not None:
+                limits[system.info.name] = limit
+    return Plan(
+        datasets=open_datasets(request, find_tasks),
+        systems=systems,
+        seeds=tuple(range(request.num_seeds)),
+        limit=request.limit,
+        limits=limits,
+        pairs=request.compare,
+        against=request.against,
+        close=models.close,
+    )
+
+
+def open_datasets(request: EvaluationRequest, find_tasks: FindTasks) -> list[EvaluationSet]:
+    """The sets that a request names."""
+    names = request.datasets or tuple(presets_of(request.protocol))
+    qrels = load_qrels(request.qrels) if request.qrels else None
+    datasets = [_open(name, request, find_tasks) for name in names]
+    return [d.with_qrels(qrels) for d in datasets] if qrels is not None else datasets
+
+
+def _open(name: str, request: EvaluationRequest, find_tasks: FindTasks) -> EvaluationSet:
+    split = request.split or "all"
+    if Path(name).is_file():
+        return split_set(Path(name).stem, list(load_tasks(Path(name))), source=f"file {Path(name).name}", split=split)
+    if name in PRESETS and request.from_dir is not None:
+        return open_preset(name, request.from_dir, split=request.split)
+    tasks = find_tasks(name)
+    if tasks is not None:
+        return split_set(name, tasks, source=f"stored dataset {name}", split=split)
+    if name in PRESETS:
+        raise UsageError(f"--datasets: {name}: is made of raw files: say where they are with --from DIR")
+    raise UsageError(
+        f"--datasets: {name!r}: not a stored dataset, a file or a preset: presets are {', '.join(PRESETS)}"
+    )
+
+
+def _baseline_names(request: EvaluationRequest) -> list[str]:
+    names: list[str] = []
+    for name in request.baselines:
+        names += [b for b in BASELINES if b not in NEEDS_A_MODEL] if name == "all" else [name]
+    return list(dict.fromkeys(names))
+
+
+def _baseline(spec: str) -> BaselineSystem:
+    if spec.startswith("run:"):
+        path = Path(spec.removeprefix("run:"))
+        return BaselineSystem(RunFile(path), f"run:{path.stem}")
+    return BaselineSystem(make_baseline(spec), spec)
+
+
+def _model_systems(name: str, request: EvaluationRequest, registry: Registry, models: "_Models") -> list[ModelSystem]:
+    """A model in every mode with every budget; `first-token` never thinks."""
+    card = registry.card(name)
+    systems = []
+    for mode in request.modes:
+        if mode not in MODES:
+            raise UsageError(f"--modes: {mode!r}: does not run: choose from {', '.join(MODES)}")
+        for think_tokens in (0,) if mode == Mode.FIRST_TOKEN else request.think_tokens:
+            config = RankConfig(
+                mode=Mode(mode), think_tokens=think_tokens, answer_format=AnswerFormat(card.answer_format)
+            )
+            systems.append(
+                ModelSystem(
+                    models.loader(name),
+                    config,
+                    model=card.name,
+                    model_sha256=card.sha256,
+                    stop_early=request.stop_early,
+                    depth=request.depth,
+                    max_in_flight=request.max_in_flight,
+                )
+            )
+    return systems
+
+
+class _Models:
+    """Models that are loaded once, when they are first needed."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._loaded: dict[str, Backend] = {}
+
+    def loader(self, name: str) -> Callable[[], Backend]:
+        def load() -> Backend:
+            if name not in self._loaded:
+                self._loaded[name] = self._registry.load(name)
+            return self._loaded[name]
+
+        return load
+
+    @property
+    def close(self) -> Callable[[], Awaitable[None]]:
+        async def close_all() -> None:
+            for backend in self._loaded.values():
+                await backend.aclose()
+            self._loaded.clear()
+
+        return close_all
