@@ -321,8 +321,9 @@ def write_log(line: str) -> None:
 # ---- the start ----
 
 
-def ensure_environment(extras: tuple[str, ...]) -> bool:
+def ensure_environment(argv: list[str]) -> bool:
     """Make sure that there is an environment. Returns True if this process already runs in it."""
+    extras = ("test",) if argv[:1] == ["test"] else ()
     project = read_project()
     inside = Path(sys.prefix).resolve() == VENV.resolve()
     version = f"{sys.version_info[0]}.{sys.version_info[1]}" if inside else version_of(PYTHON)
@@ -331,12 +332,20 @@ def ensure_environment(extras: tuple[str, ...]) -> bool:
         return inside
     if (not inside or stamp is None) and has_everything(project, extras):
         return True
+    check_usage(argv)
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         prepare(project, extras)
     finally:
         signal.signal(signal.SIGTERM, previous)
     return inside
+
+
+def check_usage(argv: list[str]) -> None:
+    """Ends with help, or with the line that says what is wrong, before minutes of set-up are spent on it."""
+    from studio.cli.parser import parse
+
+    parse(argv)
 
 
 def hand_over(argv: list[str]) -> int:
@@ -355,12 +364,9 @@ def main(argv: list[str]) -> int:
             f"launch.py: Python {sys.version.split()[0]}: too old: start it with Python 3.11 or newer.", file=sys.stderr
         )
         return 1
-    from studio.cli.parser import parse
-
-    command = parse(argv).command
     if os.environ.get("STUDIO_BOOTSTRAP") != "0":
         try:
-            if not ensure_environment(("test",) if command == "test" else ()):
+            if not ensure_environment(argv):
                 return hand_over(argv)
         except SetupError as error:
             print(f"\nlaunch.py: {error}" if sys.stderr.isatty() else f"launch.py: {error}", file=sys.stderr)

@@ -1,6 +1,8 @@
 """`models list`, `models add`, `models promote`, and the default model's set-up."""
 
 import argparse
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from studio.cli.options import add_data_dir, add_json, example, read_settings
@@ -129,12 +131,13 @@ def ensure_model(registry: "Registry", name: str | None) -> str:
 
     wanted = name or registry.default_name()
     if wanted == DEFAULT_MODEL and not registry.has(wanted):
-        progress = Progress()
+        progress, started = Progress(), time.monotonic()
+        print(f"Setting up the default model {DEFAULT_MODEL}, once.", file=sys.stderr, flush=True)
         try:
-            progress(f"Setting up the default model {DEFAULT_MODEL}, once", None)
             registry.fetch_default(progress)
         finally:
             progress.close()
+        print(f"Default model: done, {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
     return registry.card(wanted).name
 
 

@@ -1,7 +1,6 @@
 """`rank`: every task of a file or dataset, resumable."""
 
 import argparse
-import asyncio
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -168,6 +167,8 @@ def _rank_pending(
     summary: "RunSummary",
 ) -> bool:
     """Rank and write; returns False if Ctrl-C ended it early."""
+    import asyncio
+
     with _open_sink(arguments.out) as keep:
         print(f"Loading {card.name} ...", file=sys.stderr, flush=True)
         backend = registry.load(card.name)
