@@ -9,7 +9,7 @@ import random
 from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import polars
 
 _MAX_DRAWS = 50
-"""Draws per wanted negative before the catalogue counts as too small."""
+"""Draws per wanted negative before the whole catalogue is put in order."""
 
 
 class Item(NamedTuple):
@@ -78,7 +78,7 @@ def build_recommendation(raw: Interactions, options: RecommendationOptions, tall
         history, target = window
         rng = group_random(options.seed, "candidates", user)
         negatives = catalogue.negatives(user, sequence, history, target, rng)
-        if len(negatives) + 1 < min(options.num_candidates, 2) or len(negatives) < options.num_candidates - 1:
+        if len(negatives) < options.num_candidates - 1:
             tally.add("users_left_out_few_negatives")
             continue
         pool = shuffled([target, *negatives], rng)
@@ -151,19 +151,30 @@ class _Catalogue:
         wanted = self._options.num_candidates - 1
         if self._options.negatives in ("uniform", "popularity"):
             taken = {self._names[i] for i in sequence}
-            draws = (self._draw(rng) for _ in range(_MAX_DRAWS * wanted + len(taken)))
+            draws = (self._draw(rng) for _ in range(_MAX_DRAWS * wanted))
+            offered: Iterator[str] = chain(draws, self._remaining(rng))
         else:
             taken = {self._names[i] for i in (*history, target)}
             listed = self._raw.lists[self._options.negatives].get(user, ())
-            draws = (i for i in listed if i in self._raw.items)
+            offered = (i for i in listed if i in self._raw.items)
         chosen: list[str] = []
-        for item_id in draws:
+        for item_id in offered:
             if len(chosen) == wanted:
                 break
             if self._names[item_id] not in taken:
                 taken.add(self._names[item_id])
                 chosen.append(item_id)
         return chosen
+
+    def _remaining(self, rng: random.Random) -> Iterator[str]:
+        """All items in a random order by weight, for where drawing meets the same few again and again.
+
+        Source: Efraimidis and Spirakis 2006 (keys u ** (1 / weight), largest first).
+        """
+        is_uniform = self._options.negatives == "uniform"
+        weights = {i: 1 if is_uniform else self._popularity[i] for i in self._ids}
+        keys = {i: rng.random() ** (1 / weight) for i, weight in weights.items() if weight}
+        yield from sorted(keys, key=lambda i: -keys[i])
 
     def task(self, user: str, history: Sequence[str], pool: Sequence[str], target: str, query: str) -> Any:
         """The task of one user."""

@@ -1,5 +1,6 @@
 """Readers of passage lists that come with their texts: MS MARCO QnA, WikiQA, rank_llm / Castorini requests."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ from ranker.datasets.passages import PASSAGES, JudgedQuery, Judgements, Passage
 from ranker.datasets.readers.base import Reader, columns_of_file, first_rows
 from ranker.datasets.readers.collections import read_qrels, sort_files
 from ranker.datasets.rows import Row, iter_rows, iter_tsv, parse_json
-from ranker.datasets.sources import Source, SourceFile
+from ranker.datasets.sources import Source, SourceFile, decode
 from ranker.errors import DatasetError
 
 _ROW_SUFFIXES = (".jsonl", ".json", ".parquet")
@@ -22,18 +23,21 @@ def _sniff_qna(source: Source) -> float:
 
 
 def _is_qna(file: SourceFile) -> bool:
+    if _is_columns_json(file):
+        return True
     rows = first_rows(file, 1)
-    if rows:
-        passages = rows[0].values.get("passages")
-        first = passages[0] if isinstance(passages, list) and passages else passages
-        return isinstance(first, Mapping) and "is_selected" in first
-    return file.suffix == ".json" and _is_columns_json(file)
+    passages = rows[0].values.get("passages") if rows else None
+    first = passages[0] if isinstance(passages, list) and passages else passages
+    return isinstance(first, Mapping) and "is_selected" in first
 
 
 def _is_columns_json(file: SourceFile) -> bool:
+    """An object of columns, each an object from "0", "1", ... to values (pandas' `to_json`)."""
+    if file.suffix != ".json":
+        return False
     with file.open() as stream:
-        head = stream.read(200).lstrip()
-    return head.startswith(b'{"') and b'": {"0":' in head.replace(b'":{"0":', b'": {"0":')
+        head = stream.read(200)
+    return re.match(rb'\s*\{\s*"\w+":\s*\{"0":', head) is not None
 
 
 def _read_qna(source: Source) -> Judgements:
@@ -42,14 +46,14 @@ def _read_qna(source: Source) -> Judgements:
 
 
 def _qna_rows(file: SourceFile) -> Iterator[Row]:
-    if file.suffix != ".json" or not _is_columns_json(file):
+    if not _is_columns_json(file):
         yield from iter_rows(file)
         return
     with file.open() as stream:
         data = stream.read(_MAX_COLUMNS_JSON_BYTES + 1)
     if len(data) > _MAX_COLUMNS_JSON_BYTES:
         raise DatasetError(f"{file.name}: JSON: one object of more than 1 GiB: convert it to JSON Lines first")
-    columns = parse_json(data.decode("utf-8", errors="strict"), file.name)
+    columns = parse_json(decode(data, file.name), file.name)
     names = ("query_id", "query", "passages")
     if any(not isinstance(columns.get(n), Mapping) for n in names):
         raise DatasetError(f"{file.name}: JSON: needs the columns {', '.join(names)}: use the file as published")
