@@ -8,7 +8,7 @@ from abc import ABCMeta
 from typing import Any
 
 import gradio as gr
-from gradio.component_meta import ComponentMeta
+from gradio.component_meta import ComponentMeta, updateable
 
 _PLACE = '<div class="rs-place"></div>'
 
@@ -19,9 +19,11 @@ if (window.Studio) mount(); else window.addEventListener("studio:ready", mount, 
 
 
 class _ViewMeta(ComponentMeta):  # type: ignore[misc]  # Gradio has no types that mypy can follow
-    """Makes the class and no more: Gradio's own way writes a .pyi file beside the source each time."""
+    """Makes the class as Gradio's own does, but leaves out the .pyi file that it writes beside the source each time."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
+        if "__init__" in namespace:
+            namespace["__init__"] = updateable(namespace["__init__"])
         return ABCMeta.__new__(cls, name, bases, namespace)
 
 
@@ -33,7 +35,9 @@ class View(gr.HTML, metaclass=_ViewMeta):  # type: ignore[misc]
     emits: tuple[str, ...] = ()
     """Names of the events that the browser side triggers."""
 
-    def __init__(self, value: Any = None, *, elem_id: str | None = None, visible: bool = True) -> None:
+    def __init__(
+        self, value: Any = None, *, elem_id: str | None = None, visible: bool = True, render: bool = True
+    ) -> None:
         script = _MOUNT % {"kind": repr(self.kind), "events": " ".join(repr(name) for name in self.emits)}
         super().__init__(
             value=value,
@@ -43,6 +47,7 @@ class View(gr.HTML, metaclass=_ViewMeta):  # type: ignore[misc]
             elem_id=elem_id,
             elem_classes=["rs-view"],
             visible=visible,
+            render=render,
         )
 
     def preprocess(self, payload: Any) -> Any:

@@ -1,0 +1,113 @@
+"""One studio in its own process, one Chromium, for all browser tests: scripted models, the samples, and hostile data."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hostile import HOSTILE, hostile_task, hostile_trace
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from ranker.schema import Mode
+from studio.library import Library
+from studio.settings import Settings
+from studio.store import Store
+from trainer.registry import ModelCard, write_card
+
+START_S = 60
+ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
+SERVE = """
+import sys
+from pathlib import Path
+from studio.server import serve
+from studio.settings import Settings
+settings = Settings(data_dir=Path(sys.argv[1]), port=0, model="quick", open_browser=False)
+serve(settings, on_ready=lambda url: print(url, flush=True))
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    found = os.environ.get("STUDIO_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if found is None:
+        reason = "no chromium on the path: install it, or set STUDIO_CHROMIUM to one"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser(chromium_path: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium_path, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory, chromium_path: str) -> Iterator[str]:
+    """The address of a running studio, without the last slash."""
+    data_dir = tmp_path_factory.mktemp("browser") / "data"
+    _fill(data_dir)
+    log = data_dir / "server.log"
+    with log.open("w") as errors:
+        server = subprocess.Popen(
+            [sys.executable, "-c", SERVE, str(data_dir)], stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+    assert server.stdout is not None
+    address = server.stdout.readline().strip()
+    if not address:
+        pytest.fail(f"the studio did not start:\n{log.read_text()}")
+    yield address.rstrip("/")
+    server.terminate()
+    server.wait(START_S)
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+def _fill(data_dir: Path) -> None:
+    settings = Settings(data_dir=data_dir)
+    settings.make_directories()
+    for name, delay_s in (("quick", 0.004), ("slow", 0.12)):
+        card = ModelCard(name=name, engine="scripted", answer_format="scored", options={"delay_s": delay_s})
+        write_card(settings.models_dir, card)
+    store = Store(settings.database_path)
+    library = Library(store)
+    library.seed_samples()
+    dataset_id, task_id = library.add_task(hostile_task(), HOSTILE)
+    trace = hostile_trace()
+    config = {"mode": "iterative", "answer_format": "scored", "think_tokens": 8}
+    store.traces.create(
+        "hostile", dataset_id, task_id, model=HOSTILE, mode=Mode.ITERATIVE, seed=0, config=config, steps=trace.steps
+    )
+    store.traces.finish("hostile", trace)
+    store.close()
+
+
+@pytest.fixture
+def context(browser: Browser, studio: str) -> Iterator[BrowserContext]:
+    """A fresh profile; a request to anywhere else than the studio fails the test."""
+    elsewhere: list[str] = []
+    opened = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+    opened.set_default_timeout(15_000)
+    opened.on("request", lambda request: _note_elsewhere(request.url, studio, elsewhere))
+    yield opened
+    opened.close()
+    assert elsewhere == []
+
+
+def _note_elsewhere(url: str, studio: str, elsewhere: list[str]) -> None:
+    if not url.startswith((studio, "data:", "blob:")):
+        elsewhere.append(url)
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Page:
+    return context.new_page()

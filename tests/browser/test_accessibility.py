@@ -1,0 +1,69 @@
+"""Every page in light and dark, wide and narrow: nothing that axe-core finds, nothing that sticks out of a narrow screen."""
+
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from rankpage import open_rank, rank_to_the_end
+
+axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing")
+
+Scheme = Literal["light", "dark"]
+NARROW = {"width": 390, "height": 844}
+WIDE = {"width": 1440, "height": 900}
+
+
+@pytest.fixture(scope="module")
+def trace_id(browser: Browser, studio: str) -> str:
+    page = browser.new_page()
+    trace_id = rank_to_the_end(page, studio, "?dataset=2")
+    page.close()
+    return trace_id
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser: Browser, studio: str, trace_id: str, scheme: Scheme) -> None:
+    page = browser.new_page(color_scheme=scheme, viewport=WIDE, reduced_motion="reduce")
+    found = []
+    for path, shown in _views(trace_id):
+        page.goto(f"{studio}{path}", wait_until="domcontentloaded")
+        expect(page.locator(shown).first).to_be_visible()
+        results = axe_playwright.Axe().run(page)
+        for violation in results.response["violations"]:
+            nodes = [node["html"][:160] for node in violation["nodes"][:3]]
+            found.append((path, violation["id"], violation["impact"], nodes))
+    page.close()
+    assert found == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_sticks_out_of_a_narrow_screen(browser: Browser, studio: str, trace_id: str, scheme: Scheme) -> None:
+    page = browser.new_page(color_scheme=scheme, viewport=NARROW, reduced_motion="reduce")
+    for path, shown in _views(trace_id):
+        page.goto(f"{studio}{path}", wait_until="domcontentloaded")
+        expect(page.locator(shown).first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], path
+    page.close()
+
+
+def _views(trace_id: str) -> list[tuple[str, str]]:
+    """(address, what is to be seen there)."""
+    return [
+        ("/?dataset=1", ".rs-card"),
+        (f"/?trace={trace_id}", ".js-plotly-plot .main-svg"),
+        ("/traces", "#traces tbody tr"),
+        (f"/traces?trace={trace_id}", ".rs-step-card"),
+        (f"/traces?left={trace_id}&right={trace_id}", ".rs-pair"),
+        ("/data", "#tasks tbody tr"),
+    ]
+
+
+def test_light_and_dark_can_be_switched_and_stay(page: Page, studio: str) -> None:
+    open_rank(page, studio, "?dataset=1")
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.get_by_role("button", name="Switch between light and dark").click()
+    after = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert before != after
+    page.reload(wait_until="domcontentloaded")
+    expect(page.locator(".rs-card").first).to_be_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == after
