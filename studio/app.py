@@ -19,6 +19,7 @@ from studio.api import add_api
 from studio.context import Context
 from studio.hub import Hub
 from studio.library import Library
+from studio.mcp import add_mcp
 from studio.ranking import Rankings
 from studio.security import Guard, refuse_exposure
 from studio.settings import Settings
@@ -100,6 +101,7 @@ def create_app(settings: Settings, *, with_pages: bool = True) -> FastAPI:
     app = FastAPI(title="Ranking Studio", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.context = context
     add_api(app, context)
+    add_mcp(app, context)
     app.mount(ASSETS_URL, AssetFiles(directory=settings.assets_dir), name="assets")
     if with_pages:
         app = _mount_pages(app, context)

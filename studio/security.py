@@ -42,7 +42,7 @@ _HEADERS = tuple(
     }.items()
 )
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_WORKING_PATHS = ("/api/", "/v1/", "/metrics")
+_WORKING_PATHS = ("/api/", "/v1/", "/metrics", "/mcp")
 """Where even a GET starts work or tells what is stored."""
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 

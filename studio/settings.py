@@ -9,6 +9,9 @@ import platformdirs
 
 from ranker.errors import UsageError
 
+VERSION = "0.1.0"
+"""The same as in pyproject.toml (tested)."""
+
 MIB = 1024 * 1024
 ASSETS_DIR = Path(__file__).resolve().parent.parent / "assets"
 
