@@ -23,6 +23,12 @@ class Row(NamedTuple):
     """`file:line` of where it begins (Parquet: the 1-based row), for messages."""
     values: dict[str, Any]
 
+    def need(self, column: str) -> Any:
+        """The value of a column that every row must have. Raises DatasetError where it is missing."""
+        if column not in self.values:
+            raise DatasetError(f"{self.place}: field '{column}': missing: add it, as in the first rows")
+        return self.values[column]
+
 
 def iter_rows(file: SourceFile) -> Iterator[Row]:
     """The rows of `file`, read by its suffix.

@@ -211,7 +211,7 @@ def _documents(file: SourceFile) -> Iterator[Document]:
         for row in iter_json_lines(file):
             values = row.values
             yield Document(
-                str(values.get("_id", values.get("id"))), str(values["text"]), str(values.get("title") or "")
+                str(values.get("_id", values.get("id"))), str(row.need("text")), str(values.get("title") or "")
             )
     elif any("<doc" in line.lower() for line in file.head(3)):
         yield from _trec_documents(file)

@@ -81,10 +81,13 @@ def add_item(items: dict[str, Item], values: Mapping[str, Any], item: str, title
     items[str(values[item])] = Item(text, metadata)
 
 
-def concat_frames(frames: Sequence["polars.DataFrame"]) -> "polars.DataFrame":
+def concat_frames(frames: Sequence["polars.DataFrame"], place: str) -> "polars.DataFrame":
+    """All interactions of a source, in order. Raises DatasetError if it has no file of them."""
     import polars as pl
 
-    return pl.concat(frames) if len(frames) > 1 else frames[0]
+    if not frames:
+        raise DatasetError(f"{place}: files: none holds interactions: choose another reader, or add the file")
+    return pl.concat(frames)
 
 
 def collected_frame(

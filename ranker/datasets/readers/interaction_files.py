@@ -45,10 +45,11 @@ def _read_movielens(source: Source) -> Interactions:
     if small is not None:
         frame = delimited_frame(small, "\t", columns)
         items = _movielens_items(source.named("u.item"), "|", _ITEM_ATTRIBUTES_100K)
-    else:
-        assert large is not None
+    elif large is not None:
         frame = delimited_frame(large, "::", columns)
         items = _movielens_items(source.named("movies.dat"), "::", 3)
+    else:
+        raise DatasetError(f"{source.name}: files: neither u.data nor ratings.dat: choose another reader")
     return Interactions(frame=frame, items=items, place=source.name)
 
 
@@ -108,7 +109,7 @@ def _read_amazon(source: Source) -> Interactions:
             item = pick(columns, "parent_asin", "asin") or "asin"
             for row in iter_json_lines(file):
                 add_item(items, row.values, item, "title")
-    return Interactions(frame=concat_frames(frames), items=items, place=source.name)
+    return Interactions(frame=concat_frames(frames, source.name), items=items, place=source.name)
 
 
 def _review_frame(file: SourceFile) -> "polars.DataFrame":
@@ -158,7 +159,7 @@ def _read_tables(source: Source) -> Interactions:
         if item is not None and title is not None and "rating" not in columns:
             for row in iter_rows(file):
                 add_item(items, row.values, item, title)
-    return Interactions(frame=concat_frames(frames), items=items, place=source.name)
+    return Interactions(frame=concat_frames(frames, source.name), items=items, place=source.name)
 
 
 def _table_frame(file: SourceFile, columns: tuple[str, ...]) -> "polars.DataFrame":

@@ -104,7 +104,7 @@ def _wikiqa_queries(file: SourceFile) -> Iterator[JudgedQuery]:
     split = next((s for s in ("train", "test") if s in file.stem_name.lower()), None)
     group: list[Row] = []
     for row in iter_tsv(file):
-        if group and row.values["QuestionID"] != group[0].values["QuestionID"]:
+        if group and row.need("QuestionID") != group[0].values["QuestionID"]:
             yield _wikiqa_query(group, split)
             group = []
         group.append(row)
@@ -116,9 +116,9 @@ def _wikiqa_query(group: list[Row], split: str | None) -> JudgedQuery:
     first = group[0].values
     passages = [
         Passage(
-            row.values["SentenceID"],
-            row.values["Sentence"],
-            _gain(row.values["Label"], row.place, "Label"),
+            row.need("SentenceID"),
+            row.need("Sentence"),
+            _gain(row.need("Label"), row.place, "Label"),
             str(row.values.get("DocumentTitle") or ""),
         )
         for row in group
@@ -159,7 +159,7 @@ def _request(row: Row, qrels: Mapping[str, Mapping[str, float]]) -> JudgedQuery:
     hits = _listed(row)
     if hits is None:
         raise DatasetError(f"{row.place}: field 'hits': missing or empty: list hits with docid and content")
-    query = row.values["query"]
+    query = row.need("query")
     text, identifier = (
         (query.get("text"), query.get("qid")) if isinstance(query, Mapping) else (query, hits[0].get("qid"))
     )

@@ -33,7 +33,7 @@ def _gsm8k_question(row: Row, question_id: str) -> Question:
     if not mark or not final.strip():
         raise DatasetError(f"{row.place}: field 'answer': no final answer behind {_FINAL}: add it")
     text = re.sub(r"<<[^>]*>>", "", solution).strip()
-    return Question(question_id, str(row.values["question"]), final.strip().replace(",", ""), text, place=row.place)
+    return Question(question_id, str(row.need("question")), final.strip().replace(",", ""), text, place=row.place)
 
 
 def _sniff_mathqa(source: Source) -> float:
@@ -52,11 +52,11 @@ def _read_mathqa(source: Source) -> Questions:
 def _mathqa_question(row: Row, question_id: str) -> Question:
     """`options` reads `a ) 156 , b ) 167 , ...`; `correct` is a letter (an answer that is no option is left to the builder)."""
     values = row.values
-    options = {letter: text.strip() for letter, text in _OPTION.findall(str(values["options"]))}
-    answer = options.get(str(values["correct"]), "")
+    options = {letter: text.strip() for letter, text in _OPTION.findall(str(row.need("options")))}
+    answer = options.get(str(row.need("correct")), "")
     rationale = str(values.get("Rationale") or "").strip('"')
     topic = str(values.get("category") or "")
-    return Question(question_id, str(values["Problem"]), answer, rationale, tuple(options.values()), topic, row.place)
+    return Question(question_id, str(row.need("Problem")), answer, rationale, tuple(options.values()), topic, row.place)
 
 
 def _numbered(files: list[SourceFile], name: str, make: Callable[[Row, str], Question]) -> Iterator[Question]:

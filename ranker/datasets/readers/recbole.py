@@ -38,7 +38,7 @@ def _read_recbole(source: Source) -> Interactions:
     for file in source.with_suffix(".item"):
         items.update(_atomic_items(file))
     return Interactions(
-        frame=_longest_per_user(frames) if sequences else concat_frames(frames),
+        frame=_longest_per_user(frames) if sequences else concat_frames(frames, source.name),
         items=items,
         lists=_candidate_lists(source),
         place=source.name,

@@ -69,12 +69,12 @@ def _long_queries(files: list[SourceFile], about: Mapping[str, ModelAbout]) -> I
         model, cost, task = pick(columns, *_MODEL), pick(columns, *_COST), pick(columns, *_TASK)
         split = next((side for side in ("train", "test") if side in file.stem_name.lower()), None)
         for row in iter_rows(file):
-            text = str(row.values[query] or "")
+            text = str(row.need(query) or "")
             key = (str(row.values.get(task) or "") if task else "", text)
             place, _, answers = gathered.setdefault(key, (row.place, split, {}))
-            name = str(row.values[model]) if model else _name_by_order(len(answers), about)
+            name = str(row.need(model)) if model else _name_by_order(len(answers), about)
             spent = _cost(row, cost, about.get(name), text)
-            answers.setdefault(name, Answer(_score(row.values[score], row.place, score), spent))
+            answers.setdefault(name, Answer(_score(row.need(score), row.place, score), spent))
     for (task_name, text), (place, split, answers) in gathered.items():
         yield RoutedQuery(query_id(task_name, text), text, answers, task_name, split, place)
 
@@ -87,7 +87,7 @@ def _name_by_order(position: int, about: Mapping[str, ModelAbout]) -> str:
 
 def _cost(row: Row, column: str | None, about: ModelAbout | None, query: str) -> float | None:
     if column is not None:
-        return _score(row.values[column], row.place, column)
+        return _score(row.need(column), row.place, column)
     if about is None or about.input_price is None:
         return None
     tokens_in = row.values.get("input_tokens")
@@ -164,11 +164,11 @@ def _wide_answers(file: SourceFile) -> Callable[[Row], dict[str, Answer]] | None
     if any(c.endswith(_COST_SUFFIX) for c in columns):
         names = [c.removesuffix(_COST_SUFFIX) for c in columns if c.endswith(_COST_SUFFIX)]
         return lambda row: {
-            n: Answer(_score(row.values[n], row.place, n), _optional(row, n + _COST_SUFFIX)) for n in names
+            n: Answer(_score(row.need(n), row.place, n), _optional(row, n + _COST_SUFFIX)) for n in names
         }
     truths = [c for c, v in values.items() if str(v) in ("True", "False")]
     if len(truths) >= 2:
-        return lambda row: {n: Answer(_score(row.values[n], row.place, n)) for n in truths}
+        return lambda row: {n: Answer(_score(row.need(n), row.place, n)) for n in truths}
     return None
 
 

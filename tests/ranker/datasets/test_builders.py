@@ -86,7 +86,9 @@ def test_popular_negatives_are_drawn_more_often() -> None:
     assert tasks[0].candidate("9").metadata["popularity"] == 500
 
 
-users = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 29).map(str), st.integers(0, 3)), min_size=1, max_size=60)
+users = st.lists(
+    st.tuples(st.sampled_from("abc"), st.integers(0, 29).map(str), st.integers(0, 3)), min_size=1, max_size=60
+)
 
 
 @given(rows=users, seed=st.integers(0, 5), target=st.sampled_from(["next", "last"]))
