@@ -95,8 +95,9 @@ def settle(final: Path, optimizer_step: int, provenance: Provenance | None, limi
     shutil.rmtree(target, ignore_errors=True)
     written.rename(target)
     shutil.rmtree(final / PARTIAL, ignore_errors=True)
-    for old in list(complete_checkpoints(final))[limit or None :]:
-        shutil.rmtree(old, ignore_errors=True)
+    if limit:
+        for old in list(complete_checkpoints(final))[limit:]:
+            shutil.rmtree(old, ignore_errors=True)
     return target
 
 
