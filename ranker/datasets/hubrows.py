@@ -30,10 +30,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _about(dataset_id: str, config: str | None) -> dict[str, Any]:
-    import datasets
     from huggingface_hub import HfApi
 
     revision = HfApi().dataset_info(dataset_id, timeout=30).sha
+    import datasets
+
     return {"revision": revision, "splits": datasets.get_dataset_split_names(dataset_id, config, revision=revision)}
 
 
