@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 _WORD = re.compile(r"[^\W_]+")
-_CACHED_CHARS = 200
+_SHORT_CHARS = 200
 _HASH_MASK = 2**63 - 1
 
 
@@ -21,8 +21,8 @@ class TextFacts(NamedTuple):
 
 
 def text_facts(text: str) -> TextFacts:
-    """The facts of a text; those of short texts are remembered."""
-    return _short_facts(text) if len(text) <= _CACHED_CHARS else _facts(text)
+    """The facts of a text; many short texts are remembered, and of long ones those of the present task."""
+    return _short_facts(text) if len(text) <= _SHORT_CHARS else _long_facts(text)
 
 
 def text_hash(text: str) -> int:
@@ -37,3 +37,4 @@ def _facts(text: str) -> TextFacts:
 
 
 _short_facts = lru_cache(maxsize=65_536)(_facts)
+_long_facts = lru_cache(maxsize=512)(_facts)
