@@ -50,6 +50,11 @@ spec.loader.exec_module(backend)
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and locks of POSIX")
 
 
+def obey_ctrl_c() -> None:
+    """In the child: a test run that was started in the background ignores Ctrl-C, and would hand that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Tiny:
     """A project of our shape that installs in seconds: torch and tinydep are wheels of a few bytes."""
 
@@ -83,6 +88,7 @@ class Tiny:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=None if os.name == "nt" else obey_ctrl_c,
         )
 
     def start(self, *argv: str, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -194,7 +194,12 @@ def test_ctrl_c_keeps_what_is_finished(data_dir: Path, tasks: Path, tmp_path: Pa
     argv = ["rank", str(tasks), "--model", "slow", "--out", str(out), "--batch", "1", "--data-dir", str(data_dir)]
     code = f"import sys; from studio.cli import main; sys.exit(main({argv!r}))"
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also where the test run ignores Ctrl-C
     )
     deadline = time.monotonic() + 30
     while not (out.exists() and out.read_bytes().count(b"\n") >= 1):
