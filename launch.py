@@ -372,7 +372,7 @@ def main(argv: list[str]) -> int:
             print(f"\nlaunch.py: {error}" if sys.stderr.isatty() else f"launch.py: {error}", file=sys.stderr)
             return 1
         except OSError as error:
-            print(f"launch.py: {error.filename or ROOT}: {error.strerror}: make it writable, {AGAIN}.", file=sys.stderr)
+            print(f"launch.py: {error.filename or ROOT}: {error.strerror}: mend that, {AGAIN}.", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print(f"\nStopped. {AGAIN.removeprefix('then ').capitalize()}.", file=sys.stderr)
