@@ -87,7 +87,7 @@ def _wire_choosing(
     wire(page_load(), load, [], shown, notice)
     wire(datasets.pick, pick, [datasets], shown, notice, trigger_mode="always_last")
     wire(datasets.turn, turn_list, [datasets], [datasets], notice)
-    wire(find.input, search, [datasets, find], [tasks], notice, trigger_mode="always_last")
+    wire(find.change, search, [datasets, find], [tasks], notice, trigger_mode="always_last")
     wire(tasks.turn, turn, [datasets, find], [tasks], notice)
 
 

@@ -133,7 +133,7 @@ def _wire_choosing(context: Context, c: _Controls) -> None:
     where = [c.dataset, c.search, c.tasks]
     wire(c.source.input, choose_source, [c.source], [c.chosen, c.written], c.notice)
     wire(c.dataset.input, choose_dataset, [c.dataset], [c.search, c.tasks, c.board], c.notice)
-    wire(c.search.input, find, where, [c.tasks], c.notice, trigger_mode="always_last")
+    wire(c.search.change, find, where, [c.tasks], c.notice, trigger_mode="always_last")
     wire(c.tasks.turn, turn_page, where, [c.tasks], c.notice)
     wire(c.tasks.pick, pick, [c.dataset, c.tasks], [c.board], c.notice, trigger_mode="always_last")
     wire(c.board.move, move, where, [c.tasks, c.board], c.notice, trigger_mode="always_last")

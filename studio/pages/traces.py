@@ -78,7 +78,7 @@ def build(context: Context) -> None:
         return Said(notice, values)
 
     for name, field in fields.items():
-        event = field.input
+        event = field.change if name == "text" else field.input  # a pasted text is a change, but no input
         wire(event, find, inputs, [rows], notice, trigger_mode="always_last" if name == "text" else None)
     wire(rows.turn, turn, inputs, [rows], notice)
     wire(page_load(), load, [], [browsing, fields["dataset"], fields["model"], rows, view], notice)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from hostile import HOSTILE, hostile_task, hostile_trace
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
 
 from ranker.schema import Mode
 from studio.library import Library
@@ -75,7 +75,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory, chromium_path: str) -> Iter
 def _fill(data_dir: Path) -> None:
     settings = Settings(data_dir=data_dir)
     settings.make_directories()
-    for name, delay_s in (("quick", 0.004), ("slow", 0.12)):
+    for name, delay_s in (("quick", 0.004), ("slow", 0.3)):
         card = ModelCard(name=name, engine="scripted", answer_format="scored", options={"delay_s": delay_s})
         write_card(settings.models_dir, card)
     store = Store(settings.database_path)
@@ -91,21 +91,30 @@ def _fill(data_dir: Path) -> None:
     store.close()
 
 
-@pytest.fixture
-def context(browser: Browser, studio: str) -> Iterator[BrowserContext]:
-    """A fresh profile; a request to anywhere else than the studio fails the test."""
-    elsewhere: list[str] = []
+@pytest.fixture(scope="session")
+def profile(browser: Browser) -> Iterator[BrowserContext]:
+    """One profile for the session, so that a page's files are fetched once, as they are for a person."""
     opened = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
     opened.set_default_timeout(15_000)
-    opened.on("request", lambda request: _note_elsewhere(request.url, studio, elsewhere))
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def context(profile: BrowserContext, studio: str) -> Iterator[BrowserContext]:
+    """The profile without open pages; a request to anywhere else than the studio fails the test."""
+    elsewhere: list[str] = []
+
+    def note(request: Request) -> None:
+        if not request.url.startswith((studio, "data:", "blob:")):
+            elsewhere.append(request.url)
+
+    profile.on("request", note)
+    yield profile
+    for opened in profile.pages:
+        opened.close()
+    profile.remove_listener("request", note)
     assert elsewhere == []
-
-
-def _note_elsewhere(url: str, studio: str, elsewhere: list[str]) -> None:
-    if not url.startswith((studio, "data:", "blob:")):
-        elsewhere.append(url)
 
 
 @pytest.fixture

@@ -34,6 +34,16 @@ def thought(page: Page) -> Locator:
     return page.locator(".rs-live .rs-thought")
 
 
+def num_out(page: Page) -> int:
+    """How many candidates are excluded on the board."""
+    return page.locator(".rs-card.is-out").count()
+
+
+def see_more_out(page: Page, than: int) -> None:
+    """Wait until more than `than` candidates are excluded."""
+    page.wait_for_function("n => document.querySelectorAll('.rs-card.is-out').length > n", arg=than, timeout=RUN_MS)
+
+
 def see_finished(page: Page) -> None:
     expect(state(page)).to_have_text("Finished", timeout=RUN_MS)
 

@@ -3,7 +3,7 @@
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 from rankpage import open_rank, rank_to_the_end
 
 axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing")
@@ -58,7 +58,8 @@ def _views(trace_id: str) -> list[tuple[str, str]]:
     ]
 
 
-def test_light_and_dark_can_be_switched_and_stay(page: Page, studio: str) -> None:
+def test_light_and_dark_can_be_switched_and_stay(browser: Browser, studio: str) -> None:
+    page = browser.new_page()
     open_rank(page, studio, "?dataset=1")
     before = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.get_by_role("button", name="Switch between light and dark").click()
@@ -67,3 +68,4 @@ def test_light_and_dark_can_be_switched_and_stay(page: Page, studio: str) -> Non
     page.reload(wait_until="domcontentloaded")
     expect(page.locator(".rs-card").first).to_be_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == after
+    page.close()

@@ -30,7 +30,7 @@ def page(context: BrowserContext) -> Iterator[Page]:
 def test_on_the_board_while_it_is_ranked(page: Page, studio: str) -> None:
     open_rank(page, studio, "?trace=hostile")
     expect(page.locator(".rs-board .rs-query")).to_contain_text("<img src=x onerror=")
-    expect(page.locator(".rs-thought").first).to_contain_text(TEXT)
+    expect(page.locator(".rs-steps .rs-thought").first).to_have_text(TEXT)
     expect(page.locator(".rs-figures .js-plotly-plot")).to_have_count(2)
     choose(page, "Model", "quick")
     page.get_by_role("button", name="Rank", exact=True).click()

@@ -3,7 +3,7 @@
 import re
 
 from playwright.sync_api import BrowserContext, Page, expect
-from rankpage import open_rank, rank_to_the_end, see_finished, start, state, thought
+from rankpage import num_out, open_rank, rank_to_the_end, see_finished, see_more_out, start, state, thought
 
 
 def test_first_visit_has_a_task_ready_to_go(page: Page, studio: str) -> None:
@@ -39,12 +39,12 @@ def test_a_finished_ranking_shows_ranks_relevance_and_figures(page: Page, studio
 
 def test_reload_in_mid_run_goes_on_where_it_is(page: Page, studio: str) -> None:
     start(page, studio, "slow")
-    expect(page.locator(".rs-card.is-out")).to_have_count(1, timeout=20_000)
+    see_more_out(page, 0)
     page.reload(wait_until="domcontentloaded")
     expect(state(page)).to_have_text("Running")
-    assert page.locator(".rs-card.is-out").count() >= 1
-    before = page.locator(".rs-card.is-out").count()
-    expect(page.locator(".rs-card.is-out")).to_have_count(before + 1, timeout=20_000)
+    before = num_out(page)
+    assert before >= 1
+    see_more_out(page, before)
     page.get_by_role("button", name="Stop").click()
 
 
@@ -69,14 +69,16 @@ def test_leaving_and_coming_back_and_a_second_tab_show_the_run(
 
 def test_stop_and_resume(page: Page, studio: str) -> None:
     start(page, studio, "slow")
-    expect(page.locator(".rs-card.is-out")).to_have_count(1, timeout=20_000)
+    see_more_out(page, 0)
     page.get_by_role("button", name="Stop").click()
     expect(state(page)).to_have_text("Stopped")
-    out = page.locator(".rs-card.is-out").count()
+    out = num_out(page)
+    assert out >= 1
     page.get_by_role("button", name="Resume").click()
     expect(state(page)).to_have_text("Running")
-    assert page.locator(".rs-card.is-out").count() >= out
-    see_finished(page)
+    see_more_out(page, out)
+    page.get_by_role("button", name="Stop").click()
+    expect(state(page)).to_have_text("Stopped")
 
 
 def test_what_if_continues_as_a_new_trace_that_knows_its_parent(page: Page, studio: str) -> None:

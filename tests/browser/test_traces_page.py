@@ -11,7 +11,7 @@ from rankpage import rank_to_the_end
 def pair(browser: Browser, studio: str) -> tuple[str, str]:
     """Two traces of one task; the second is a what-if of the first."""
     page = browser.new_page()
-    parent = rank_to_the_end(page, studio, "?dataset=2")
+    parent = rank_to_the_end(page, studio, "?dataset=3")
     page.locator(".rs-steps > li").last.locator(".rs-step > summary").click()
     page.locator(".rs-steps > li").last.get_by_role("button", name="Branch").click()
     expect(page.locator(".rs-parent")).to_contain_text("Branched from", timeout=20_000)
@@ -25,7 +25,7 @@ def test_search_finds_candidates_and_filters_narrow(page: Page, studio: str, pai
     page.goto(f"{studio}/traces", wait_until="domcontentloaded")
     rows = page.locator("#traces tbody tr")
     expect(rows.first).to_be_visible()
-    page.get_by_label("Find").fill("clueless")
+    page.get_by_label("Find").fill("lyrebird")
     expect(page.locator("#traces .rs-pager")).to_have_text("1–2 of 2")
     page.get_by_label("Find").fill("nothing has this word zzz")
     expect(page.locator("#traces")).to_contain_text("No trace fits")
@@ -47,7 +47,7 @@ def test_a_trace_is_shown_with_prompt_reasoning_and_probabilities(
 
 def test_two_traces_of_a_task_are_compared_where_they_part(page: Page, studio: str, pair: tuple[str, str]) -> None:
     page.goto(f"{studio}/traces", wait_until="domcontentloaded")
-    page.get_by_label("Find").fill("clueless")
+    page.get_by_label("Find").fill("lyrebird")
     expect(page.locator("#traces .rs-pager")).to_have_text("1–2 of 2")
     for box in page.get_by_role("checkbox", name="Compare").all():
         box.check()
@@ -59,7 +59,7 @@ def test_two_traces_of_a_task_are_compared_where_they_part(page: Page, studio: s
 
 def test_export_gives_the_finished_traces_as_lines(page: Page, studio: str, pair: tuple[str, str]) -> None:
     page.goto(f"{studio}/traces", wait_until="domcontentloaded")
-    page.get_by_label("Find").fill("clueless")
+    page.get_by_label("Find").fill("lyrebird")
     expect(page.locator("#traces .rs-pager")).to_have_text("1–2 of 2")
     with page.expect_download() as download:
         page.get_by_role("link", name="Export as JSON Lines").click()
