@@ -83,7 +83,7 @@ def _distinct(query: JudgedQuery, tally: Tally) -> list[tuple[int, Passage]]:
     """(1-based rank, passage) without empty texts and second copies of the same text (the better judged one stays)."""
     kept: dict[str, tuple[int, Passage]] = {}
     for rank, passage in enumerate(query.passages, start=1):
-        key = " ".join(passage.text.split())
+        key = " ".join(passage.text.split()).casefold()
         if not key:
             tally.add("passages_empty")
         elif key in kept:
