@@ -56,7 +56,7 @@ def open_context(settings: Settings) -> Context:
         UsageError: if the data directory cannot be written, or another studio uses it.
     """
     settings.make_directories()
-    lock = FileLock(settings.data_dir / "studio.lock")
+    lock = FileLock(settings.data_dir / "studio.lock", thread_local=False)  # opened and closed by different threads
     try:
         lock.acquire(timeout=0)
     except Timeout as error:

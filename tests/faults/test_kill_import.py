@@ -21,7 +21,7 @@ store = Store(Path(sys.argv[1]))
 Library(store).import_file(Path(sys.argv[2]), "films", report=lambda n: print(n, flush=True))
 print("done", flush=True)
 """
-NUM_TASKS = 3000
+NUM_TASKS = 2000
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def tasks_file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("last_report", ["1000", "3000"])
+@pytest.mark.parametrize("last_report", ["1000", "2000"])
 def test_a_killed_import_leaves_all_or_nothing(tmp_path: Path, tasks_file: Path, last_report: str) -> None:
     database = tmp_path / "studio.db"
     command = [sys.executable, "-c", IMPORT, str(database), str(tasks_file)]

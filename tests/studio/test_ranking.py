@@ -1,6 +1,7 @@
 """Rankings in the background: the states, stop, resume, branch, many at once, errors, shutdown."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 
@@ -192,6 +193,14 @@ def test_an_unstored_ranking_leaves_no_trace_and_its_errors_reach_the_caller(
 def test_two_studios_cannot_use_one_data_directory(context: Context, settings: Settings) -> None:
     with pytest.raises(UsageError, match="another studio is using it"):
         open_context(settings)
+
+
+def test_a_studio_closed_by_another_thread_frees_its_data_directory(settings: Settings) -> None:
+    context = open_context(settings)
+    closing = threading.Thread(target=context.close)
+    closing.start()
+    closing.join(10)
+    open_context(settings).close()
 
 
 def _error_of(registry: Registry, name: str) -> Exception:
