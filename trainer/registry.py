@@ -25,6 +25,7 @@ from ranker.backends import Backend, load_backend
 from ranker.elimination import AnswerFormat
 from ranker.errors import CheckpointError, UsageError
 from ranker.schema import Record
+from trainer.checkpoints import PROVENANCE, read_provenance
 from trainer.fetch import SMOLLM2, fetch_model
 from trainer.hub import download_repository
 from trainer.modelfiles import ModelFiles, Report, hash_files, inspect_model
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_MODEL: Final = "smollm2-135m-instruct"
 CARD: Final = "model.json"
+ADAPTER_CONFIG: Final = "adapter_config.json"
+ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -44,8 +47,12 @@ class ModelCard(Record):
     engine: Literal["transformers", "scripted"] = "transformers"
     directory: str = "."
     """Where the files are: absolute once it is read; in the file, relative to the card."""
+    adapter: str | None = None
+    """A LoRA adapter that is merged into the model while it is loaded: absolute once it is read."""
     answer_format: AnswerFormat = AnswerFormat.FREE
     """How a decision is taken from it: `scored` for a model that was not trained on the format."""
+    think_tokens: int | None = None
+    """Budget of a thought that it was trained with, in tokens; None = not known."""
     source: str = ""
     """Where it came from: a package, a hub id or a path."""
     license: str | None = None
@@ -143,7 +150,9 @@ class Registry:
     def promote(self, name_or_path: str, *, report: Report | None = None) -> ModelCard:
         """Make a model the default: a registered name, or a directory (which is added under its own name first)."""
         path = Path(name_or_path).expanduser()
-        if not self.has(name_or_path) and path.is_dir():
+        if not self.has(name_or_path) and (path / ADAPTER_CONFIG).is_file():
+            card = self._add_checkpoint(path.resolve(), report or _ignore)
+        elif not self.has(name_or_path) and path.is_dir():
             card = self.add(path, path.resolve().name, report=report)
         else:
             card = self.card(name_or_path)
@@ -232,6 +241,36 @@ class Registry:
         )
         return write_card(self._dir, card)
 
+    def _add_checkpoint(self, path: Path, report: Report) -> ModelCard:
+        """Take in what a training job left: the adapter is copied, so that the job may be deleted; the base stays."""
+        provenance = read_provenance(path)
+        base = self.card(provenance.base_model)
+        if provenance.base_sha256 is not None and base.sha256 != provenance.base_sha256:
+            raise CheckpointError(f"{path}: base model {base.name}: has changed since the training: train again")
+        name = f"{provenance.kind}-{provenance.job_id}-{provenance.optimizer_step}"
+        if self.has(name):
+            return self.card(name)
+        report(f"copying the adapter of {path.name}", None)
+        target = self._dir / name / "adapter"
+        target.mkdir(parents=True, exist_ok=True)
+        for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, PROVENANCE):
+            if not (path / file).is_file():
+                raise CheckpointError(f"{path / file}: missing: give a checkpoint that a training job finished")
+            shutil.copyfile(path / file, target / file)
+        card = ModelCard(
+            name=name,
+            directory=base.directory,
+            adapter="adapter",
+            answer_format=AnswerFormat(provenance.answer_format),
+            think_tokens=provenance.think_tokens,
+            source=f"{base.name} + {path}",
+            license=base.license,
+            sha256=base.sha256,
+            num_parameters=base.num_parameters,
+            added_at=_now(),
+        )
+        return write_card(self._dir, card)
+
     def _add_from_hub(self, repository: str, name: str, answer_format: AnswerFormat, report: Report) -> ModelCard:
         self._dir.mkdir(parents=True, exist_ok=True)
         with self._lock(report):
@@ -287,7 +326,9 @@ def _read_card(directory: Path) -> ModelCard:
         raise CheckpointError(f"{path}: {place}: {first['msg']}: delete the folder and add the model again") from error
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}: delete the folder and add the model again") from error
-    return card.model_copy(update={"name": directory.name, "directory": str((directory / card.directory).resolve())})
+    adapter = None if card.adapter is None else str((directory / card.adapter).resolve())
+    place = str((directory / card.directory).resolve())
+    return card.model_copy(update={"name": directory.name, "directory": place, "adapter": adapter})
 
 
 def _write_atomically(path: Path, text: str) -> None:

@@ -1,0 +1,236 @@
+"""What a training job is told: one file of YAML or JSON, every field checked before anything starts.
+
+    kind: titles                  # titles | sft | ppo | grpo
+    model: smollm2-135m-instruct
+    data: {tasks: [films.jsonl], corrections: [corrections.jsonl]}
+
+Every other field has a default that learns at 135M on a CPU or one GPU; `preset: paper` takes the values of the paper. This
+module imports no torch, so that a mistake is found in a tenth of a second.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from ranker.errors import UsageError
+from ranker.schema import Record
+from trainer.examples import ExampleConfig
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+MAX_CONFIG_BYTES: Final = 1_000_000
+
+
+class DataFiles(Record):
+    """Where the data is: files; a name that is no file is a dataset of the studio (the command line exports it)."""
+
+    tasks: Annotated[tuple[str, ...], Field(min_length=1)]
+    corrections: tuple[str, ...] = ()
+
+
+class Lora(Record):
+    """The adapter that is trained (Hu et al. 2021)."""
+
+    rank: Annotated[int, Field(ge=1, le=512)] = 16
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    modules: str = "all-linear"
+
+
+class Titles(Record):
+    """Options of kind `titles` (see `trainer.titles`)."""
+
+    loss: Literal["pairs", "reward", "right"] = "pairs"
+    scale: Annotated[float, Field(gt=0, le=100)] = 4.0
+    """Factor on the mean log-probability per token, whose differences are small."""
+    kl_weight: Annotated[float, Field(ge=0, le=10)] = 0.0
+
+
+class Ppo(Record):
+    """Options of kinds `ppo` and `grpo`."""
+
+    rollout_size: Positive = 16
+    """Completions of one rollout; `optimizer.batch_size` of them make a minibatch."""
+    epochs: Positive = 2
+    """Passes over a rollout."""
+    group_size: Annotated[int, Field(ge=2)] = 4
+    """Completions a prompt (`grpo` only)."""
+    max_completion_tokens: Positive = 64
+    temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
+    clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    entropy_coef: Annotated[float, Field(ge=0, le=1)] = 0.001
+    kl_coef: Annotated[float, Field(gt=0, le=10)] = 0.02
+    kl_in_loss: bool = False
+    gamma: Annotated[float, Field(ge=0, le=1)] = 1.0
+    lam: Annotated[float, Field(ge=0, le=1)] = 0.95
+    value_weight: Annotated[float, Field(ge=0)] = 0.1
+    value_clip: Annotated[float, Field(gt=0)] = 0.2
+    value_learning_rate: Rate = 1e-3
+
+
+class Optimizer(Record):
+    """AdamW, and how the examples are gone through."""
+
+    learning_rate: Rate = 3e-4
+    schedule: Literal["constant_with_warmup", "linear", "cosine", "constant"] = "constant_with_warmup"
+    warmup_steps: Annotated[int, Field(ge=0)] = 8
+    """Adam's first steps are too large without."""
+    batch_size: Positive = 4
+    """Examples of one forward pass on one device."""
+    accumulation: Positive = 1
+    max_steps: Positive = 100
+    """Optimizer steps."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+
+
+class JobConfig(Record):
+    """One job. `preset` fills in what the file does not say."""
+
+    kind: Literal["titles", "sft", "ppo", "grpo"]
+    name: Annotated[str, Field(max_length=80)] = ""
+    preset: Literal["studio", "paper"] = "studio"
+    model: str | None = None
+    """A registered model; None = the default."""
+    start_from: str | None = None
+    """A checkpoint of an earlier job whose adapter is trained on."""
+    data: DataFiles
+    examples: ExampleConfig = ExampleConfig()
+    reward: Literal["studio", "paper", "reference"] = "studio"
+    lora: Lora | None = Lora()
+    """null = all weights."""
+    titles: Titles = Titles()
+    ppo: Ppo = Ppo()
+    optimizer: Optimizer = Optimizer()
+    max_prompt_tokens: Positive = 1400
+    """Longer examples are left out, and counted."""
+    save_every: Positive = 25
+    """Optimizer steps between two checkpoints."""
+    keep_checkpoints: Positive = 2
+    log_every: Positive = 1
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    gradient_checkpointing: bool = False
+    num_threads: Annotated[int, Field(ge=0)] = 0
+    """Of a CPU; 0 = all of them. Where others compute too, 1 is faster than 2."""
+    priority: Annotated[int, Field(ge=0, le=100)] = 10
+    """Of the queue: lower goes first."""
+    ignore_memory: bool = False
+    """Start even where the estimate does not fit."""
+    placebo: Literal["none", "shuffled-corrections"] = "none"
+
+    @model_validator(mode="after")
+    def _check_rollout(self) -> Self:
+        if self.kind in ("ppo", "grpo") and self.ppo.rollout_size % self.optimizer.batch_size:
+            raise ValueError(f"ppo.rollout_size: {self.ppo.rollout_size}: make it a multiple of optimizer.batch_size")
+        if self.kind == "grpo" and self.optimizer.batch_size % self.ppo.group_size:
+            raise ValueError(f"optimizer.batch_size: {self.optimizer.batch_size}: make it a multiple of ppo.group_size")
+        if self.kind == "titles" and self.titles.kl_weight > 0 and self.lora is None:
+            raise ValueError("titles.kl_weight: needs an adapter to switch off: set lora, or 0")
+        return self
+
+
+PAPER: Final[Mapping[str, Any]] = {
+    "reward": "paper",
+    "examples": {"small_pools": 0.0, "hard_share": 0.0},
+    "optimizer": {
+        "learning_rate": 1e-6,
+        "schedule": "constant",
+        "warmup_steps": 0,
+        "batch_size": 8,
+        "max_steps": 1501,
+        "max_grad_norm": 1.0,
+    },
+    "ppo": {
+        "rollout_size": 8,
+        "epochs": 1,
+        "max_completion_tokens": 1024,
+        "temperature": 1.0,
+        "clip": 0.2,
+        "entropy_coef": 0.001,
+        "kl_coef": 0.001,
+        "gamma": 1.0,
+        "lam": 1.0,
+        "value_clip": 0.5,
+        "value_learning_rate": 2e-6,
+    },
+    "lora": None,
+    "max_prompt_tokens": 1400,
+}
+"""Hyper-parameters of the paper. Not in it: the weight of the value loss (ours), KL in reward *and* loss (reward only)."""
+
+
+def read_config(path: Path) -> JobConfig:
+    """Read a job's file. Paths in it are relative to it.
+
+    Raises:
+        UsageError: `file: field: value: fix`.
+    """
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise UsageError(f"{path}: is larger than {MAX_CONFIG_BYTES:,} bytes: give a job's configuration")
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+        raise UsageError(f"{path}: {reason}: give a readable YAML or JSON file") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "cannot be read"
+        raise UsageError(f"{path}{line}: {problem}: write YAML, such as `kind: titles`") from error
+    return make_config(raw, place=str(path), base=path.parent)
+
+
+def make_config(raw: Any, *, place: str = "config", base: Path | None = None) -> JobConfig:
+    """Check what a file or a page says; the preset fills in what it does not say.
+
+    Raises:
+        UsageError: `place: field: value: fix`.
+    """
+    if not isinstance(raw, dict):
+        raise UsageError(f"{place}: {str(raw)[:40]!r}: write fields, such as `kind: titles`")
+    merged = _overlay(PAPER, raw) if raw.get("preset") == "paper" else raw
+    try:
+        config = JobConfig.model_validate(merged)
+    except ValidationError as error:
+        raise UsageError(f"{place}: {_explain(error)}") from error
+    return config if base is None else config.model_copy(update={"data": _resolve(config.data, base)})
+
+
+def dump_config(config: JobConfig) -> str:
+    """As JSON, which `read_config` reads again."""
+    return json.dumps(config.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+
+
+def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _overlay(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _resolve(data: DataFiles, base: Path) -> DataFiles:
+    """Relative paths that exist beside the file become absolute; anything else stays (it may be a dataset's name)."""
+
+    def absolute(name: str) -> str:
+        path = (base / Path(name).expanduser()).resolve()
+        return str(path) if path.exists() else name
+
+    return DataFiles(tasks=tuple(map(absolute, data.tasks)), corrections=tuple(map(absolute, data.corrections)))
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if not field:
+        return message
+    if first["type"] == "extra_forbidden":
+        return f"{field}: {str(first['input'])[:60]!r}: no such field: remove it or correct its name"
+    if first["type"] == "missing":
+        return f"{field}: missing: add it"
+    return f"{field}: {str(first['input'])[:60]!r}: {message[:1].lower() + message[1:]}"

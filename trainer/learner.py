@@ -1,0 +1,296 @@
+"""From a checked config to a trainer that is ready to run: model, examples, objective. Imports torch and TRL."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments, set_seed
+from trl import GRPOConfig, GRPOTrainer, SFTConfig
+
+from ranker.datasets import load_tasks
+from ranker.errors import CheckpointError, JobError
+from ranker.schema import Correction, RankingTask
+from trainer.checkpoints import AsideCheckpoints
+from trainer.config import JobConfig
+from trainer.corrections import load_corrections
+from trainer.encoding import Encoder
+from trainer.examples import ExampleSet, TrainingExample, latest_corrections, make_training_examples
+from trainer.memory import ModelShape
+from trainer.policy import Rewards
+from trainer.ppo import PPOConfig, PPOTrainer
+from trainer.rewards import PRESETS
+from trainer.sft import WarmStartTrainer, encode_rationales
+from trainer.simulate import shuffle_corrections
+from trainer.titles import TitleTrainer, encode_titles
+
+
+class Material(NamedTuple):
+    """What a job trains on and from."""
+
+    examples: ExampleSet
+    correction_ids: tuple[str, ...]
+    data_sha256: dict[str, str]
+
+
+class Learner(NamedTuple):
+    """A trainer, and what is known of it before it starts."""
+
+    trainer: Any
+    shape: ModelShape
+    tokens_per_pass: int
+    """Tokens of the largest forward pass with gradients."""
+    logit_rows: int
+    num_examples: int
+    num_left_out: int
+    """Examples that were too long or had no rationale."""
+
+
+class GroupTrainer(AsideCheckpoints, GRPOTrainer):  # type: ignore[misc]
+    """TRL's own GRPO, to compare with."""
+
+
+def read_material(config: JobConfig) -> Material:
+    """Tasks and corrections of the job's files, as examples.
+
+    Raises:
+        DatasetError: if a file cannot be trusted.
+        JobError: if nothing can be learnt from it.
+    """
+    tasks = [task for name in config.data.tasks for task in load_tasks(Path(name))]
+    corrections = [c for name in config.data.corrections for c in load_corrections(Path(name))]
+    used = _placebo(corrections, tasks, config.seed) if config.placebo == "shuffled-corrections" else corrections
+    examples = make_training_examples(tasks, used, config.examples)
+    if not examples.train:
+        raise JobError("data: nothing is known of any task: give tasks with relevance, or corrections of them")
+    ids = sorted({i for e in examples.train for i in e.correction_ids})
+    files = [Path(name) for name in (*config.data.tasks, *config.data.corrections)]
+    return Material(examples, tuple(ids), {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files})
+
+
+def _placebo(corrections: Sequence[Correction], tasks: Sequence[RankingTask], seed: int) -> list[Correction]:
+    by_id = {task.task_id: task for task in tasks}
+    rankings = [c for c in latest_corrections(corrections) if c.task_id in by_id and "order" in c.payload]
+    return shuffle_corrections(rankings, by_id, seed)
+
+
+def choose_device(config: JobConfig) -> torch.device:
+    """Raises JobError if a GPU is asked for and there is none."""
+    has_gpu = torch.cuda.is_available()
+    if config.device == "cuda" and not has_gpu:
+        raise JobError("device: cuda: this machine has none that PyTorch can use: choose cpu or auto")
+    return torch.device("cuda" if has_gpu and config.device != "cpu" else "cpu")
+
+
+def choose_dtype(config: JobConfig, device: torch.device) -> torch.dtype:
+    """bf16 where the hardware computes it, unless all weights are trained or the config says otherwise."""
+    if config.lora is None or config.precision == "fp32":
+        return torch.float32
+    can_bf16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if config.precision == "bf16" or can_bf16 else torch.float32
+
+
+def make_learner(config: JobConfig, base: Path, material: Material, out: Path, callbacks: Sequence[Any]) -> Learner:
+    """Load the model and build the trainer of the config's kind.
+
+    Raises:
+        CheckpointError: if the base model or the adapter to start from does not load.
+        JobError: if no example fits.
+    """
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    set_seed(config.seed)
+    device = choose_device(config)
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False, padding_side="left")
+    model = _load_policy(config, base, choose_dtype(config, device))
+    encoder = Encoder(tokenizer)
+    make = {"titles": _make_titles, "sft": _make_sft, "ppo": _make_rollouts, "grpo": _make_rollouts}[config.kind]
+    trainer, tokens, rows, num_used = make(config, model, encoder, material.examples.train, out, callbacks, device)
+    parameters = list(trainer.model.parameters())
+    text_config = model.config.get_text_config()
+    shape = ModelShape(
+        num_parameters=sum(p.numel() for p in parameters),
+        num_trained=sum(p.numel() for p in parameters if p.requires_grad),
+        num_layers=text_config.num_hidden_layers,
+        hidden_size=text_config.hidden_size,
+        vocabulary=text_config.vocab_size,
+    )
+    return Learner(trainer, shape, tokens, rows, num_used, len(material.examples.train) - num_used)
+
+
+def _load_policy(config: JobConfig, base: Path, dtype: torch.dtype) -> Any:
+    """The base model, with the adapter of an earlier checkpoint where one is given."""
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            base,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=dtype,
+            attn_implementation="sdpa",
+        )
+        if config.start_from is not None:
+            return PeftModel.from_pretrained(model, config.start_from, is_trainable=True, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise CheckpointError(f"{config.start_from or base}: cannot be loaded: {reason}: choose another") from error
+    return model
+
+
+def _new_adapter(config: JobConfig, model: Any) -> LoraConfig | None:
+    """The adapter that is to be added, None where there is one or all weights are trained."""
+    if config.lora is None or isinstance(model, PeftModel):
+        return None
+    return LoraConfig(
+        r=config.lora.rank,
+        lora_alpha=config.lora.alpha,
+        lora_dropout=0.0,
+        target_modules=config.lora.modules if config.lora.modules == "all-linear" else config.lora.modules.split(","),
+        task_type="CAUSAL_LM",
+    )
+
+
+def _arguments(config: JobConfig, out: Path, device: torch.device) -> dict[str, Any]:
+    """What every trainer is told in the same words."""
+    o = config.optimizer
+    return {
+        "output_dir": str(out),
+        "per_device_train_batch_size": o.batch_size,
+        "gradient_accumulation_steps": o.accumulation,
+        "learning_rate": o.learning_rate,
+        "lr_scheduler_type": o.schedule,
+        "warmup_steps": o.warmup_steps,
+        "max_steps": o.max_steps,
+        "max_grad_norm": o.max_grad_norm,
+        "weight_decay": 0.0,
+        "seed": config.seed,
+        "logging_steps": config.log_every,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": config.save_every,
+        "save_total_limit": config.keep_checkpoints,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "use_cpu": device.type == "cpu",
+        "bf16": config.lora is None and config.precision == "bf16",
+        "report_to": [],
+        "disable_tqdm": True,
+        "dataloader_num_workers": 0,
+    }
+
+
+def _make_titles(
+    config: JobConfig,
+    model: Any,
+    encoder: Encoder,
+    examples: Sequence[TrainingExample],
+    out: Path,
+    callbacks: Any,
+    device: Any,
+) -> tuple[Any, int, int, int]:
+    rows = encode_titles(encoder, examples, config.max_prompt_tokens)
+    _check_any(rows, config)
+    adapter = _new_adapter(config, model)
+    trainer = TitleTrainer(
+        model=model if adapter is None else get_peft_model(model, adapter),
+        args=TrainingArguments(remove_unused_columns=False, **_arguments(config, out, device)),
+        train_dataset=rows,
+        callbacks=list(callbacks),
+        loss=config.titles.loss,
+        scale=config.titles.scale,
+        kl_weight=config.titles.kl_weight,
+    )
+    titles = [sum(map(len, r["row"].title_ids)) for r in rows]
+    longest = max(len(r["row"].prompt_ids) + n for r, n in zip(rows, titles, strict=True))
+    size = config.optimizer.batch_size
+    return trainer, size * longest, size * max(titles), len(rows)
+
+
+def _make_sft(
+    config: JobConfig,
+    model: Any,
+    encoder: Encoder,
+    examples: Sequence[TrainingExample],
+    out: Path,
+    callbacks: Any,
+    device: Any,
+) -> tuple[Any, int, int, int]:
+    rows = encode_rationales(encoder, examples, config.max_prompt_tokens)
+    _check_any(rows, config)
+    trainer = WarmStartTrainer(
+        model=model,
+        args=SFTConfig(max_length=None, **_arguments(config, out, device)),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=encoder.tokenizer,
+        callbacks=list(callbacks),
+        peft_config=_new_adapter(config, model),
+    )
+    tokens = config.optimizer.batch_size * max(len(r["input_ids"]) for r in rows)
+    return trainer, tokens, tokens, len(rows)
+
+
+def _make_rollouts(
+    config: JobConfig,
+    model: Any,
+    encoder: Encoder,
+    examples: Sequence[TrainingExample],
+    out: Path,
+    callbacks: Any,
+    device: Any,
+) -> tuple[Any, int, int, int]:
+    prompts = [example.render(encoder.chat_text) for example in examples]
+    ids = {p.text: encoder.prompt_ids(p) for p in prompts}
+    rows = [
+        {"prompt": p.text, "example": k} for k, p in enumerate(prompts) if len(ids[p.text]) <= config.max_prompt_tokens
+    ]
+    _check_any(rows, config)
+    rollouts = out.parent / "rollouts.jsonl"
+    shared = {
+        "model": model,
+        "reward_funcs": Rewards(examples, PRESETS[config.reward], rollouts).functions(),
+        "train_dataset": Dataset.from_list(rows),
+        "processing_class": encoder.tokenizer,
+        "callbacks": list(callbacks),
+        "peft_config": _new_adapter(config, model),
+    }
+    options = _rollout_options(config, out, device)
+    p = config.ppo
+    if config.kind == "grpo":
+        arguments: Any = GRPOConfig(num_generations=p.group_size, beta=p.kl_coef, **options)
+        trainer: Any = GroupTrainer(args=arguments, **shared)
+    else:
+        arguments = PPOConfig(
+            num_generations=1,
+            kl_coef=p.kl_coef,
+            kl_in_loss=p.kl_in_loss,
+            gamma=p.gamma,
+            lam=p.lam,
+            value_weight=p.value_weight,
+            value_clip=p.value_clip,
+            value_learning_rate=p.value_learning_rate,
+            prompt_pieces=ids.__getitem__,
+            **options,
+        )
+        trainer = PPOTrainer(args=arguments, **shared)
+    tokens = config.optimizer.batch_size * (max(map(len, ids.values())) + p.max_completion_tokens)
+    return trainer, tokens, config.optimizer.batch_size * p.max_completion_tokens, len(rows)
+
+
+def _rollout_options(config: JobConfig, out: Path, device: torch.device) -> dict[str, Any]:
+    p = config.ppo
+    return {
+        **_arguments(config, out, device),
+        "steps_per_generation": p.rollout_size // config.optimizer.batch_size,
+        "num_iterations": p.epochs,
+        "max_completion_length": p.max_completion_tokens,
+        "temperature": p.temperature,
+        "epsilon": p.clip,
+        "entropy_coef": p.entropy_coef,
+    }
+
+
+def _check_any(rows: Sequence[Any], config: JobConfig) -> None:
+    if not rows:
+        raise JobError(f"max_prompt_tokens: {config.max_prompt_tokens}: every example is longer: raise it")

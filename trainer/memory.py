@@ -1,0 +1,83 @@
+"""How much memory a job will need, before it takes it. An estimate from shapes, checked against measurements. Ours.
+
+weights       parameters x bytes each
+trained       parameters x (4 weight + 4 gradient + 8 Adam), float32
+activations   tokens x layers x (34 x hidden) x bytes / 2, all of them kept for the backward pass (Korthikanti et al. 2022)
+logits        rows of the vocabulary that are computed x vocabulary x 4 bytes x 3 (logits, log-softmax, gradient)
+process       interpreter and libraries
+"""
+
+from typing import NamedTuple
+
+from ranker.errors import JobError
+
+PROCESS_BYTES = 700_000_000
+_GB = 1e9
+
+
+class ModelShape(NamedTuple):
+    """What the estimate needs to know of a model."""
+
+    num_parameters: int
+    num_trained: int
+    num_layers: int
+    hidden_size: int
+    vocabulary: int
+
+
+class MemoryEstimate(NamedTuple):
+    """Bytes."""
+
+    weights: int
+    trained: int
+    activations: int
+    logits: int
+    process: int
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+def estimate_memory(
+    shape: ModelShape,
+    *,
+    tokens: int,
+    logit_rows: int,
+    bytes_per_weight: int,
+    num_scored_copies: int = 1,
+    is_checkpointed: bool = False,
+) -> MemoryEstimate:
+    """The peak of one optimizer step.
+
+    Args:
+        tokens: of one forward pass, padding included.
+        logit_rows: positions of it whose next token is predicted.
+        bytes_per_weight: 2 for bf16, 4 for fp32.
+        num_scored_copies: weights held at once (2 where a whole reference model stands beside the policy).
+        is_checkpointed: activations are computed again in the backward pass.
+    """
+    per_layer = 34 * shape.hidden_size * bytes_per_weight / 2
+    layers = 2 if is_checkpointed else shape.num_layers
+    return MemoryEstimate(
+        weights=shape.num_parameters * bytes_per_weight * num_scored_copies,
+        trained=shape.num_trained * 16,
+        activations=int(tokens * layers * per_layer),
+        logits=logit_rows * shape.vocabulary * 12,
+        process=PROCESS_BYTES,
+    )
+
+
+def check_memory(estimate: MemoryEstimate, available_bytes: int, *, where: str, is_ignored: bool) -> str:
+    """Say what is needed and what is there.
+
+    Raises:
+        JobError: if it does not fit, unless that is to be ignored.
+    """
+    needs = f"needs about {estimate.total / _GB:.1f} GB; {where} has {available_bytes / _GB:.1f} GB free"
+    if estimate.total > available_bytes and not is_ignored:
+        raise JobError(
+            f"memory: {needs}: lower optimizer.batch_size or max_prompt_tokens, choose a smaller model, or set "
+            "ignore_memory: true"
+        )
+    return needs

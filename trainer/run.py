@@ -1,0 +1,224 @@
+"""The process of one training job: `python -m trainer.run JOB_DIRECTORY MODELS_DIRECTORY`.
+
+It waits for its turn on the device, estimates its memory, trains, and says in words how it ended. Everything it says is in
+the job's directory; nobody has to be there to listen. It is started by `trainer.jobs`.
+"""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+import psutil
+from filelock import FileLock, Timeout
+
+from ranker.elimination import AnswerFormat
+from ranker.prompts import PROMPT_VERSION
+from trainer.checkpoints import PARTIAL, Provenance, newest_checkpoint, read_provenance
+from trainer.config import JobConfig
+from trainer.failures import explain_failure
+from trainer.jobs import ROOT, Job, Jobs, JobState, process_start_time, write_whole
+from trainer.memory import check_memory, estimate_memory
+from trainer.registry import ModelCard, Registry
+
+if TYPE_CHECKING:
+    from trainer.learner import Learner, Material
+
+log = logging.getLogger(__name__)
+POLL_S: Final = 0.5
+OFFLINE: Final = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def main(arguments: list[str]) -> int:
+    """Returns 0 if the job is done or was stopped, 2 for other arguments; whatever goes wrong is put into its status."""
+    if len(arguments) != 2:
+        log.error("usage: python -m trainer.run JOB_DIRECTORY MODELS_DIRECTORY")
+        return 2
+    os.environ.update({name: os.environ.get(name, value) for name, value in OFFLINE.items()})
+    job, models_dir = Job(Path(arguments[0])), Path(arguments[1])
+    sys.excepthook = partial(_say_failed, job)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: job.stop_path.touch())
+    _say(
+        job,
+        JobState.QUEUED,
+        "waits for its turn",
+        pid=os.getpid(),
+        process_started_at_s=process_start_time(os.getpid()),
+    )
+    jobs = Jobs(job.directory.parent, models_dir=models_dir)
+    lock = FileLock(job.directory.parent / f".device-{job.written_status().device}.lock")
+    if not _wait_for_device(job, jobs, lock):
+        _say(job, JobState.STOPPED, "stopped before it began")
+        return 0
+    with lock:
+        _say(job, JobState.STARTING, "reads data and model")
+        state, message = _run(job, Registry(models_dir))
+        _say(job, state, message)
+    return 0
+
+
+def _wait_for_device(job: Job, jobs: Jobs, lock: FileLock) -> bool:
+    """One job a device. False: somebody stopped it while it waited."""
+    while not job.stop_path.exists():
+        ahead = jobs.ahead_of(job)
+        if not ahead:
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                pass
+            else:
+                return True
+        message = f"waits behind {len(ahead)} other jobs" if ahead else "waits for the device"
+        if job.written_status().message != message:
+            _say(job, JobState.QUEUED, message)
+        time.sleep(POLL_S)
+    return False
+
+
+def _run(job: Job, registry: Registry) -> tuple[JobState, str]:
+    """Train from the beginning or from the newest complete checkpoint."""
+    from trainer.callbacks import Heartbeat, JobCallback, drop_metrics_after
+    from trainer.learner import make_learner, read_material
+
+    config = job.config()
+    with Heartbeat(job) as heartbeat:
+        card, config = _find_base(config, registry)
+        material = read_material(config)
+        callback = JobCallback(job)
+        learner = make_learner(config, Path(card.directory), material, job.checkpoints, [callback])
+        fits = _check_fits(config, learner)
+        learner.trainer.provenance = make_provenance(job, config, card, material)
+        checkpoint = newest_checkpoint(job.checkpoints)
+        done = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
+        drop_metrics_after(job, done)
+        left_out = (
+            f"; {learner.num_left_out} examples left out (too long or without a reason)" if learner.num_left_out else ""
+        )
+        _say(job, JobState.RUNNING, f"trains on {learner.num_examples} examples{left_out}; {fits}", optimizer_step=done)
+        started = time.monotonic()
+        learner.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        seconds = time.monotonic() - started
+        num_steps = learner.trainer.state.global_step
+        if newest_checkpoint(job.checkpoints) is None or not (job.checkpoints / f"checkpoint-{num_steps}").is_dir():
+            learner.trainer._save_checkpoint(learner.trainer.model, None)
+        _write_result(job, learner, num_steps - done, seconds, heartbeat.peak_bytes)
+    is_stopped = callback.is_stopped and num_steps < config.optimizer.max_steps
+    saved = f"checkpoint-{num_steps} is saved"
+    return (JobState.STOPPED, f"stopped; {saved}") if is_stopped else (JobState.DONE, f"done; {saved}")
+
+
+def _find_base(config: JobConfig, registry: Registry) -> tuple[ModelCard, JobConfig]:
+    """The model whose weights are loaded; where the model is itself the result of a job, its adapter is trained on."""
+    card = registry.card(config.model)
+    if card.adapter is None:
+        return card, config
+    base = registry.card(read_provenance(Path(card.adapter)).base_model)
+    start_from = config.start_from or card.adapter
+    return base, config.model_copy(update={"start_from": start_from})
+
+
+def _check_fits(config: JobConfig, learner: "Learner") -> str:
+    """Compare the estimate with what is free.
+
+    Raises:
+        JobError: if it does not fit.
+    """
+    import torch
+
+    is_gpu = learner.trainer.accelerator.device.type == "cuda"
+    available = torch.cuda.mem_get_info()[0] if is_gpu else psutil.virtual_memory().available
+    estimate = estimate_memory(
+        learner.shape,
+        tokens=learner.tokens_per_pass,
+        logit_rows=learner.logit_rows,
+        bytes_per_weight=next(learner.trainer.model.parameters()).element_size(),
+        num_scored_copies=2 if config.lora is None and config.kind in ("ppo", "grpo") else 1,
+        is_checkpointed=config.gradient_checkpointing,
+    )
+    where = "the GPU" if is_gpu else "this machine"
+    return check_memory(estimate, available, where=where, is_ignored=config.ignore_memory)
+
+
+def make_provenance(job: Job, config: JobConfig, card: ModelCard, material: "Material") -> Provenance:
+    """What every checkpoint of this job carries."""
+    is_scored = config.kind == "titles"
+    return Provenance(
+        job_id=job.job_id,
+        kind=config.kind,
+        base_model=card.name,
+        base_directory=card.directory,
+        base_sha256=card.sha256,
+        data_sha256=material.data_sha256,
+        correction_ids=material.correction_ids,
+        config=config.model_dump(mode="json"),
+        prompt_version=PROMPT_VERSION,
+        code_version=code_version(),
+        answer_format=(AnswerFormat.SCORED if is_scored else AnswerFormat.FREE).value,
+        think_tokens=0 if is_scored else config.ppo.max_completion_tokens,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def code_version() -> str:
+    """The commit that runs, `+` if files differ from it; the package's version where there is no repository."""
+    from importlib import metadata
+
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],  # noqa: S607
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        run = None
+    if run is not None and run.returncode == 0:
+        return run.stdout.strip()
+    try:
+        return metadata.version("ranking-studio")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _write_result(job: Job, learner: "Learner", num_steps: int, seconds: float, peak_bytes: int) -> None:
+    result = {
+        "optimizer_steps": num_steps,
+        "seconds": round(seconds, 1),
+        "seconds_per_step": round(seconds / max(1, num_steps), 3),
+        "cpu_seconds": round(sum(psutil.Process().cpu_times()[:2]), 1),
+        "peak_rss_bytes": peak_bytes,
+        "num_examples": learner.num_examples,
+        "num_left_out": learner.num_left_out,
+        "num_trained_parameters": learner.shape.num_trained,
+    }
+    write_whole(job.directory / "result.json", json.dumps(result, indent=2) + "\n")
+
+
+def _say(job: Job, state: JobState, message: str, **changes: Any) -> None:
+    status = job.written_status()
+    job.write_status(status.model_copy(update={"state": state, "message": message, **changes}))
+
+
+def _say_failed(job: Job, kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    """What became of a job that something ended. If the disk is full, the small status fits where a checkpoint did not."""
+    traceback.print_exception(kind, error, where)
+    shutil.rmtree(job.checkpoints / PARTIAL, ignore_errors=True)
+    _say(job, JobState.FAILED, explain_failure(error))
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    sys.exit(main(sys.argv[1:]))
