@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -124,20 +125,22 @@ def _mount_pages(app: FastAPI, context: Context) -> FastAPI:
     pages: Any = build_pages(context)
     pages.max_threads = MAX_EVENT_THREADS
     pages.queue(max_size=MAX_QUEUED_EVENTS, default_concurrency_limit=MAX_EVENT_THREADS)
-    mounted: FastAPI = gr.mount_gradio_app(
-        app,
-        pages,
-        path="/",
-        theme=make_theme(),
-        head=HEAD,
-        max_file_size=settings.max_upload_bytes,
-        show_error=False,
-        run_history=False,
-        enable_monitoring=False,
-        ssr_mode=False,
-        pwa=False,
-        footer_links=[],
-        allowed_paths=[],
-        blocked_paths=[str(settings.database_path), str(settings.models_dir), str(settings.jobs_dir)],
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="SSR mode is not supported")  # said although it is off
+        mounted: FastAPI = gr.mount_gradio_app(
+            app,
+            pages,
+            path="/",
+            theme=make_theme(),
+            head=HEAD,
+            max_file_size=settings.max_upload_bytes,
+            show_error=False,
+            run_history=False,
+            enable_monitoring=False,
+            ssr_mode=False,
+            pwa=False,
+            footer_links=[],
+            allowed_paths=[],
+            blocked_paths=[str(settings.database_path), str(settings.models_dir), str(settings.jobs_dir)],
+        )
     return mounted
