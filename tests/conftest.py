@@ -12,6 +12,11 @@ go_offline(os.environ)
 _MODELS_DIR = Path(os.environ.get("STUDIO_TEST_MODELS") or default_data_dir() / "models")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser tests go last: Playwright keeps an event loop running in this thread, in which `asyncio.run` is refused."""
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _private_data_dir(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A command that is not told where to keep its things keeps them where nobody misses them."""
