@@ -199,7 +199,13 @@ class Registry:
         directory = Path(card.directory)
         if card.engine == "transformers":
             inspect_model(directory)
-        return load_backend(directory, name=card.name, engine=card.engine, delay_s=card.options.get("delay_s", 0.0))
+        return load_backend(
+            directory,
+            name=card.name,
+            engine=card.engine,
+            adapter=Path(card.adapter) if card.adapter else None,
+            delay_s=card.options.get("delay_s", 0.0),
+        )
 
     def verify(self, report: Report | None = None) -> list[str]:
         """Problems, one line each: cards that cannot be read, files that are missing or no longer have their hash."""

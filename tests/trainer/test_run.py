@@ -1,0 +1,226 @@
+"""Whole jobs on a tiny model: every kind trains, stops, resumes, is promoted and ranks; and a kill is survived."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ranker.datasets import dump_tasks
+from ranker.elimination import RankConfig, rank
+from ranker.errors import CheckpointError
+from ranker.schema import Candidate, Domain, RankingTask
+from trainer.checkpoints import newest_checkpoint, read_provenance
+from trainer.config import make_config
+from trainer.corrections import dump_corrections
+from trainer.failures import NotFiniteError
+from trainer.jobs import Job, Jobs, JobState
+from trainer.registry import ModelCard, Registry, write_card
+from trainer.run import _run
+from trainer.simulate import simulate_corrections
+
+
+def make_task(number: int) -> RankingTask:
+    years = [1930 + (number * 7 + k * 13) % 70 for k in range(4)]
+    return RankingTask(
+        task_id=f"t{number}",
+        domain=Domain.OTHER,
+        query="old",
+        candidates=tuple(Candidate(candidate_id=str(k), text=f"F{k} ({year})") for k, year in enumerate(years)),
+        relevance={str(years.index(min(years))): 1},
+    )
+
+
+TASKS = [make_task(n) for n in range(30)]
+
+
+class Studio:
+    """A data directory with the tiny model as its default, and files to train on."""
+
+    def __init__(self, directory: Path, model_dir: Path) -> None:
+        self.directory = directory
+        self.registry = Registry(directory / "models")
+        self.jobs = Jobs(directory / "jobs", models_dir=directory / "models")
+        card = ModelCard(name="toy", directory=str(model_dir), sha256="toy-hash")
+        write_card(directory / "models", card)
+        dump_tasks(TASKS, directory / "tasks.jsonl")
+        dump_corrections(simulate_corrections(TASKS, "older", noise=0.1), directory / "corrections.jsonl")
+
+    def job(self, kind: str, *, max_steps: int, **changes: Any) -> Job:
+        values: dict[str, Any] = {
+            "kind": kind,
+            "model": "toy",
+            "data": {
+                "tasks": [str(self.directory / "tasks.jsonl")],
+                "corrections": [str(self.directory / "corrections.jsonl")],
+            },
+            "examples": {"num_examples": 32},
+            "optimizer": {"max_steps": max_steps, "batch_size": 4, "learning_rate": 0.01, "warmup_steps": 0},
+            "ppo": {"rollout_size": 8, "max_completion_tokens": 6, "group_size": 2},
+            "lora": {"rank": 4, "alpha": 8},
+            "precision": "fp32",
+            "device": "cpu",
+            "save_every": 100,
+        }
+        return self.jobs.create(make_config({**values, **changes}))
+
+    def run(self, job: Job) -> tuple[JobState, str]:
+        return _run(job, self.registry)
+
+
+@pytest.fixture
+def studio(tmp_path: Path, toy_model_dir: Path) -> Studio:
+    return Studio(tmp_path, toy_model_dir)
+
+
+def weights(checkpoint: Path | None) -> dict[str, torch.Tensor]:
+    assert checkpoint is not None
+    return load_file(checkpoint / "adapter_model.safetensors")
+
+
+def test_titles_learn_are_promoted_and_rank(studio: Studio) -> None:
+    job = studio.job("titles", max_steps=12, titles={"kl_weight": 0.01})
+    state, message = studio.run(job)
+    assert (state, message) == (JobState.DONE, "done; checkpoint-12 is saved")
+    rows = list(job.metrics())
+    assert [row["optimizer_step"] for row in rows] == list(range(1, 13))
+    assert rows[0]["kl"] == pytest.approx(0, abs=1e-6), "before the first update the policy is the reference"
+    assert sum(row["loss"] for row in rows[-3:]) < sum(row["loss"] for row in rows[:3])
+    checkpoint = newest_checkpoint(job.checkpoints)
+    assert checkpoint is not None
+    card = studio.registry.promote(str(checkpoint))
+    assert studio.registry.default_name() == card.name
+    assert (card.answer_format, card.think_tokens) == ("scored", 0)
+    trained = rank(TASKS[0], studio.registry.load(), RankConfig(think_tokens=0)).steps[0].probabilities
+    plain = rank(TASKS[0], studio.registry.load("toy"), RankConfig(think_tokens=0)).steps[0].probabilities
+    assert trained is not None and plain is not None
+    assert max(abs(trained[i] - plain[i]) for i in plain) > 1e-3
+    assert studio.registry.promote(str(checkpoint)) == card, "promoting again changes nothing"
+
+
+def test_a_promoted_model_is_trained_further(studio: Studio) -> None:
+    first = studio.job("titles", max_steps=2)
+    studio.run(first)
+    card = studio.registry.promote(str(newest_checkpoint(first.checkpoints)))
+    second = studio.job("titles", max_steps=1, model=card.name)
+    studio.run(second)
+    before, after = weights(newest_checkpoint(first.checkpoints)), weights(newest_checkpoint(second.checkpoints))
+    largest = max((after[name] - before[name]).abs().max().item() for name in before)
+    assert 0 < largest < 0.05, "one step away from where the first job ended"
+    checkpoint = newest_checkpoint(second.checkpoints)
+    assert checkpoint is not None and read_provenance(checkpoint).base_model == "toy"
+
+
+def test_provenance_says_what_a_checkpoint_came_from(studio: Studio) -> None:
+    job = studio.job("sft", max_steps=2)
+    studio.run(job)
+    checkpoint = newest_checkpoint(job.checkpoints)
+    assert checkpoint is not None
+    provenance = read_provenance(checkpoint)
+    assert (provenance.job_id, provenance.base_sha256, provenance.optimizer_step) == (job.job_id, "toy-hash", 2)
+    assert set(provenance.data_sha256) == {"0-tasks.jsonl", "0-corrections.jsonl"}
+    assert all(i.startswith("simulated-older") for i in provenance.correction_ids) and provenance.correction_ids
+    write_card(studio.directory / "models", ModelCard(name="toy", directory="elsewhere", sha256="other"))
+    with pytest.raises(CheckpointError, match="has changed since the training"):
+        studio.registry.promote(str(checkpoint))
+
+
+@pytest.mark.parametrize("kind", ["ppo", "grpo"])
+def test_rollouts_are_scored_component_by_component(studio: Studio, kind: str) -> None:
+    job = studio.job(kind, max_steps=4)
+    assert studio.run(job)[0] is JobState.DONE
+    first = next(iter(job.metrics()))
+    for name in ("exclusion", "ranking", "format", "tags", "length"):
+        assert f"rewards/{name}/mean" in first
+    assert first["answers/parsed"] == 0 and first["rewards/exclusion/mean"] == -1, "it writes noise, not answers"
+    assert 0 < first["exclusion/random_floor"] < 1
+    rollout = json.loads((job.directory / "rollouts.jsonl").read_text(encoding="utf-8").split("\n")[0])
+    assert rollout["prompt"].endswith("<think>") and rollout["parts"]["outcome"] == "no_answer"
+
+
+@pytest.mark.parametrize("kind", ["titles", "ppo"])
+def test_stopped_and_resumed_is_the_run_that_was_not_stopped(
+    studio: Studio, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = studio.job(kind, max_steps=6), studio.job(kind, max_steps=6)
+    studio.run(whole)
+    stop_after(parts, 3, monkeypatch)
+    assert studio.run(parts) == (JobState.STOPPED, "stopped; checkpoint-3 is saved")
+    parts.stop_path.unlink()
+    monkeypatch.undo()
+    assert studio.run(parts)[0] is JobState.DONE
+    assert [r["loss"] for r in parts.metrics()] == [r["loss"] for r in whole.metrics()]
+    left, right = weights(newest_checkpoint(parts.checkpoints)), weights(newest_checkpoint(whole.checkpoints))
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def stop_after(job: Job, optimizer_step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody presses stop while this step is on its way."""
+    from trainer.callbacks import JobCallback
+
+    def press(self: Any, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == optimizer_step - 1:
+            job.stop_path.touch()
+
+    monkeypatch.setattr(JobCallback, "on_step_begin", press)
+
+
+def test_nan_ends_the_job_and_the_last_checkpoint_stays(studio: Studio) -> None:
+    job = studio.job("titles", max_steps=20, save_every=1, optimizer={
+        "max_steps": 20, "learning_rate": 1.0, "batch_size": 4, "warmup_steps": 0, "max_grad_norm": 1e30,
+    }, titles={"scale": 100, "loss": "right"}, precision="fp32")  # fmt: skip
+    poison(studio, job)
+    with pytest.raises(NotFiniteError, match="optimizer step 1"):
+        studio.run(job)
+
+
+def poison(studio: Studio, job: Job) -> None:
+    """A base model with a weight that is not a number."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = Path(studio.registry.card("toy").directory)
+    model = AutoModelForCausalLM.from_pretrained(source)
+    with torch.no_grad():
+        model.model.norm.weight[0] = float("nan")
+    target = studio.directory / "poisoned"
+    model.save_pretrained(target)
+    AutoTokenizer.from_pretrained(source).save_pretrained(target)
+    write_card(studio.directory / "models", ModelCard(name="toy", directory=str(target)))
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 90) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_killed_job_is_interrupted_resumed_and_stopped(studio: Studio) -> None:
+    """The real process: kill -9 in mid-run, resume from the last complete checkpoint, stop by flag, within one step."""
+    job = studio.job("titles", max_steps=100_000, save_every=5)
+    process: subprocess.Popen[bytes] = studio.jobs.start(job)
+    wait_for(lambda: newest_checkpoint(job.checkpoints) is not None or process.poll() is not None)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    status = studio.jobs.status(job)
+    assert status.state is JobState.INTERRUPTED and "killed" in status.message, job.log_path.read_text()
+    saved = newest_checkpoint(job.checkpoints)
+    assert saved is not None
+    reached = int(saved.name.split("-")[1])
+    process = studio.jobs.resume(job)
+    wait_for(lambda: studio.jobs.status(job).optimizer_step > reached and studio.jobs.status(job).state == "running")
+    at = studio.jobs.stop(job).optimizer_step
+    assert process.wait(timeout=60) == 0
+    status = studio.jobs.status(job)
+    assert status.state is JobState.STOPPED
+    assert status.optimizer_step - at <= 2
+    steps = [row["optimizer_step"] for row in job.metrics()]
+    assert steps == list(range(1, status.optimizer_step + 1)), "no step is missing and none is there twice"
