@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import warnings
 import webbrowser
 from typing import Any
 
@@ -37,10 +36,6 @@ def serve(arguments: argparse.Namespace) -> int:
     print("Starting the studio ...", file=sys.stderr, flush=True)
 
     from studio.server import serve as run_server
-
-    warnings.filterwarnings(
-        "ignore", message="SSR mode is not supported"
-    )  # Gradio says so although it was switched off
 
     def announce(url: str) -> None:
         print(f"Ranking Studio is open at {url} (Ctrl-C stops it)", flush=True)
