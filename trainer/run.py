@@ -28,11 +28,12 @@ from trainer.checkpoints import PARTIAL, Provenance, newest_checkpoint, read_pro
 from trainer.config import JobConfig
 from trainer.failures import explain_failure
 from trainer.jobs import ROOT, Job, Jobs, JobState, process_start_time, write_whole
+from trainer.material import Material, read_material
 from trainer.memory import check_memory, estimate_memory
 from trainer.registry import ModelCard, Registry
 
 if TYPE_CHECKING:
-    from trainer.learner import Learner, Material
+    from trainer.learner import Learner
 
 log = logging.getLogger(__name__)
 POLL_S: Final = 0.5
@@ -88,13 +89,12 @@ def _wait_for_device(job: Job, jobs: Jobs, lock: FileLock) -> bool:
 
 def _run(job: Job, registry: Registry) -> tuple[JobState, str]:
     """Train from the beginning or from the newest complete checkpoint."""
+    card, config = _find_base(job.config(), registry)
+    material = read_material(config)
     from trainer.callbacks import Heartbeat, JobCallback, drop_metrics_after
-    from trainer.learner import make_learner, read_material
+    from trainer.learner import make_learner
 
-    config = job.config()
     with Heartbeat(job) as heartbeat:
-        card, config = _find_base(config, registry)
-        material = read_material(config)
         callback = JobCallback(job)
         learner = make_learner(config, Path(card.directory), material, job.checkpoints, [callback])
         fits = _check_fits(config, learner)
@@ -150,7 +150,7 @@ def _check_fits(config: JobConfig, learner: "Learner") -> str:
     return check_memory(estimate, available, where=where, is_ignored=config.ignore_memory)
 
 
-def make_provenance(job: Job, config: JobConfig, card: ModelCard, material: "Material") -> Provenance:
+def make_provenance(job: Job, config: JobConfig, card: ModelCard, material: Material) -> Provenance:
     """What every checkpoint of this job carries."""
     is_scored = config.kind == "titles"
     return Provenance(

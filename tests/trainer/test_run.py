@@ -1,5 +1,6 @@
 """Whole jobs on a tiny model: every kind trains, stops, resumes, is promoted and ranks; and a kill is survived."""
 
+import errno
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from ranker.schema import Candidate, Domain, RankingTask
 from trainer.checkpoints import newest_checkpoint, read_provenance
 from trainer.config import make_config
 from trainer.corrections import dump_corrections
-from trainer.failures import NotFiniteError
+from trainer.failures import NotFiniteError, explain_failure
 from trainer.jobs import Job, Jobs, JobState
 from trainer.registry import ModelCard, Registry, write_card
 from trainer.run import _run
@@ -193,6 +194,41 @@ def poison(studio: Studio, job: Job) -> None:
     model.save_pretrained(target)
     AutoTokenizer.from_pretrained(source).save_pretrained(target)
     write_card(studio.directory / "models", ModelCard(name="toy", directory=str(target)))
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_is_resumed(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third write of a checkpoint finds no room: what was saved stays, and the resumed run is the undisturbed one."""
+    whole, parts = (studio.job("titles", max_steps=6, save_every=2) for _ in range(2))
+    studio.run(whole)
+    real, written = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        name = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        written.append(name)
+        if "checkpoint-4" in name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        studio.run(parts)
+    monkeypatch.undo()
+    assert explain_failure(caught.value).startswith("the disk is full")
+    assert newest_checkpoint(parts.checkpoints) == parts.checkpoints / "checkpoint-2"
+    assert studio.run(parts)[0] is JobState.DONE
+    left, right = weights(newest_checkpoint(parts.checkpoints)), weights(newest_checkpoint(whole.checkpoints))
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_a_bad_file_fails_the_job_at_once_and_in_words(studio: Studio) -> None:
+    """The real process, through its exit: no torch is imported until the data is known to be good."""
+    job = studio.job("titles", max_steps=2)
+    Path(job.config().data.tasks[0]).write_text('{"task_id": "t", "query": 3}\n', encoding="utf-8")
+    assert studio.jobs.start(job).wait(timeout=60) == 1
+    status = studio.jobs.status(job)
+    assert status.state is JobState.FAILED
+    assert "0-tasks.jsonl:1:" in status.message
+    assert "Traceback" in job.log_path.read_text(encoding="utf-8")
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 90) -> None:
