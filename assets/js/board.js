@@ -32,7 +32,7 @@ export function mountBoard({ element, props, trigger, watch }) {
     h("section.rs-panel", {}, h("h3.rs-section-title", {}, "Probability of exclusion"), h("p.rs-quiet", {}, "Per step; a cross marks the candidate that went."), heat),
     h("section.rs-panel", {}, h("h3.rs-section-title", {}, "Rank, step by step"), h("p.rs-quiet", {}, "Lines end where a candidate is excluded."), bump),
   );
-  const board = h("section.rs-board", { hidden: true }, head.node, scrubber.node, h("div.rs-columns", {}, cards.node, transcript.node), figures);
+  const board = h("section.rs-board", { hidden: true }, head.node, scrubber.node, h("div.rs-columns", {}, h("div.rs-left", {}, cards.node, figures), transcript.node));
   const empty = h("div.rs-empty", {}, h("h2", {}, "Nothing to rank yet"), h("p", {}, "Choose a task on the left, or write one by hand. Datasets are imported on the Data page."));
   element.replaceChildren(board, empty);
 
@@ -40,6 +40,7 @@ export function mountBoard({ element, props, trigger, watch }) {
     board.hidden = !trace;
     empty.hidden = Boolean(trace);
     if (!trace) return;
+    board.classList.toggle("is-live", trace.state === "running");
     head.show(trace, cursor);
     cards.show(trace, cursor);
     transcript.show(trace, cursor);

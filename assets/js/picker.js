@@ -12,7 +12,7 @@ export function mountPicker({ element, props, trigger, watch }) {
     const button = h(
       "button.rs-pick",
       { type: "button", "aria-pressed": String(option.id === selected), onclick: () => choose(option.id) },
-      h("span.rs-pick-name", {}, option.name),
+      h("span.rs-pick-name", { title: option.name }, option.name),
       h("span.rs-sub", {}, option.note),
     );
     button.dataset.id = option.id;

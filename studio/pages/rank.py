@@ -58,11 +58,14 @@ def build(context: Context) -> None:
     """Lay out the page and wire it."""
     with gr.Row(elem_classes=["rs-page"]):
         with gr.Column(elem_classes=["rs-controls"], min_width=280):
-            source = gr.Radio([CHOOSE, WRITE], value=CHOOSE, label="Task", elem_classes=["rs-segments"])
+            source = gr.Radio(
+                [CHOOSE, WRITE], value=CHOOSE, label="Task", show_label=False, elem_classes=["rs-segments"]
+            )
             chosen, dataset, search, tasks = _choosing()
             written, fields = _writing()
             model, mode, think = _settings(context)
-            rank = gr.Button("Rank", variant="primary", elem_id="rank-button")
+            with gr.Column(elem_id="rank-bar"):
+                rank = gr.Button("Rank", variant="primary", elem_id="rank-button")
         with gr.Column(elem_classes=["rs-main"], min_width=320):
             notice = Notice(elem_id="notice")
             board = Board(elem_id="board")

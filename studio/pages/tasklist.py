@@ -8,7 +8,7 @@ from studio.components.picker import Option, Picked, pick_list
 from studio.context import Context
 from studio.store import DatasetInfo, TaskRow
 
-PAGE_TASKS = 6
+PAGE_TASKS = 5
 LAST_OF_HISTORY = 3
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from hostile import HOSTILE, hostile_task, hostile_trace
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
 from ranker.schema import Mode
 from studio.library import Library
@@ -18,6 +18,7 @@ from studio.store import Store
 from trainer.registry import ModelCard, write_card
 
 START_S = 60
+expect.set_options(timeout=15_000)
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 SERVE = """
 import sys
