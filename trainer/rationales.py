@@ -155,23 +155,22 @@ def _no_reason(candidate: Candidate) -> Reason:
 
 
 def _shared_words(example: TrainingExample, candidate: Candidate, others: Sequence[Candidate]) -> Reason | None:
-    """Words that the others have in common with the question or the history, and this one does not."""
-    context = " ".join([example.task.query, *example.task.history])
-    wanted = _words(context)
-    if _words(candidate.text) & wanted:
-        return None
-    having = [c for c in others if _words(c.text) & wanted]
+    """Fewer words in common with the question or the history than the others have."""
+    wanted = _words(" ".join([example.task.query, *example.task.history]))
+    own = _words(candidate.text) & wanted
+    having = [shared for c in others if len((shared := _words(c.text) & wanted) - own) > len(own - shared)]
     if not having:
         return None
-    shared = Counter(w for c in having for w in _words(c.text) & wanted)
-    word = max(sorted(shared), key=lambda w: shared[w])
-    what = (
-        "the question"
-        if example.task.query.strip() and example.task.domain is not Domain.RECOMMENDATION
-        else "what came before"
-    )
-    text = f"{candidate.title} has no word in common with {what}; others share '{word}'."
-    return Reason("words", len(having) / len(others), text)
+    missed = Counter(word for shared in having for word in shared - own)
+    word = max(sorted(missed), key=lambda w: missed[w])
+    is_question = example.task.query.strip() and example.task.domain is not Domain.RECOMMENDATION
+    what = "the question" if is_question else "what came before"
+    share = len(having) / len(others)
+    if not own:
+        text = f"{candidate.title} has no word in common with {what}; others share '{word}'."
+        return Reason("words", share, text)
+    text = f"{candidate.title} has only '{sorted(own)[0]}' in common with {what}; others share '{word}'."
+    return Reason("words", 0.75 * share, text if len(own) == 1 else text.replace(" only", ""))
 
 
 def _names(example: TrainingExample, candidate: Candidate, others: Sequence[Candidate]) -> Reason | None:
