@@ -78,7 +78,7 @@ def make_config(context: Context, options: RankOptions) -> RankConfig:
     """The model's own way of answering, and what was asked for."""
     card = context.registry.card(options.model or context.settings.model)
     asked = options.model_dump(exclude={"model"}, exclude_none=True)
-    return RankConfig.model_validate({"answer_format": card.answer_format, **asked})
+    return RankConfig.model_validate({**card.ranking_defaults(), **asked})
 
 
 def relevance_score(rank: int, num_documents: int) -> float:

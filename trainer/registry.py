@@ -64,6 +64,11 @@ class ModelCard(Record):
     options: Mapping[str, float] = Field(default_factory=dict)
     """Arguments of the engine (`delay_s` of the scripted one)."""
 
+    def ranking_defaults(self) -> dict[str, AnswerFormat | int]:
+        """How this model is asked unless somebody says otherwise: fields of `RankConfig`."""
+        known = {} if self.think_tokens is None else {"think_tokens": self.think_tokens}
+        return {"answer_format": self.answer_format, **known}
+
 
 class _Pointer(Record):
     model: str

@@ -42,7 +42,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--seed", metavar="S", type=int, default=0, help="order in which candidates are shown (default: 0)"
     )
-    parser.add_argument("--think-tokens", metavar="T", type=int, default=48, help="budget of one thought (default: 48)")
+    parser.add_argument(
+        "--think-tokens", metavar="T", type=int, help="budget of one thought (default: the model's own, else 48)"
+    )
     parser.add_argument(
         "--answer",
         choices=("auto", "free", "scored"),
@@ -71,8 +73,11 @@ def rank(arguments: argparse.Namespace) -> int:
         registry = Registry(settings.models_dir)
         config = _make_config(arguments)
         card = registry.card(ensure_model(registry, arguments.model))
+        own = card.ranking_defaults()
         if arguments.answer == "auto":
-            config = config.model_copy(update={"answer_format": card.answer_format})
+            config = config.model_copy(update={"answer_format": own["answer_format"]})
+        if arguments.think_tokens is None and "think_tokens" in own:
+            config = config.model_copy(update={"think_tokens": own["think_tokens"]})
         if arguments.out and (dropped := drop_torn_line(arguments.out)):
             print(f"{arguments.out}: the last line was torn: {dropped} bytes dropped", file=sys.stderr)
         done = _read_done(arguments.out, card.name, config)
@@ -134,7 +139,7 @@ def _make_config(arguments: argparse.Namespace) -> "RankConfig":
         return RankConfig(
             mode=Mode(arguments.mode),
             seed=arguments.seed,
-            think_tokens=arguments.think_tokens,
+            think_tokens=48 if arguments.think_tokens is None else arguments.think_tokens,
             answer_format=answer_format,
         )
     except ValidationError as error:

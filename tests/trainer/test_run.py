@@ -98,7 +98,7 @@ def test_titles_learn_are_promoted_and_rank(studio: Studio) -> None:
     assert checkpoint is not None
     card = studio.registry.promote(str(checkpoint))
     assert studio.registry.default_name() == card.name
-    assert (card.answer_format, card.think_tokens) == ("scored", 0)
+    assert card.ranking_defaults() == {"answer_format": "scored", "think_tokens": 0}
     trained = rank(TASKS[0], studio.registry.load(), RankConfig(think_tokens=0)).steps[0].probabilities
     plain = rank(TASKS[0], studio.registry.load("toy"), RankConfig(think_tokens=0)).steps[0].probabilities
     assert trained is not None and plain is not None
