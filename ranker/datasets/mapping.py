@@ -59,7 +59,9 @@ class ColumnMapping(Record):
             if field not in values:
                 raise DatasetError(f"mapping: {field}: no such field: use one of {', '.join(values)}")
             if column and column not in columns:
-                raise DatasetError(f"mapping: {field}: no column {column!r}: use one of {', '.join(columns)}")
+                raise DatasetError(
+                    f"mapping: {field}: no column {column!r}: use one of {', '.join(' '.join(c.split()) for c in columns)}"
+                )
             values[field] = column or None
         return ColumnMapping(**values)
 
@@ -125,7 +127,7 @@ def guess_mapping(columns: Iterable[str], *, sample: Sequence[Mapping[str, Any]]
 def check_mapping(mapping: ColumnMapping, columns: Sequence[str], place: str) -> None:
     """Raises DatasetError if the mapping cannot make tasks."""
     if mapping.candidates is None and mapping.candidate_text is None:
-        listed = ", ".join(columns) or "none"
+        listed = ", ".join(" ".join(c.split()) for c in columns) or "none"
         raise DatasetError(
             f"{place}: column 'candidates': not found among: {listed}: name it with --option candidates=COLUMN "
             "(a list) or candidate_text=COLUMN (one row a candidate)"

@@ -5,6 +5,7 @@ Everything is streamed: memory is bounded by the longest row (and, for Parquet, 
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -125,6 +126,25 @@ def parse_json(text: str, place: str) -> Any:
     if "\\u" in text:
         _refuse_surrogates(value, place)
     return value
+
+
+def as_number(value: Any, place: str, field: str) -> float:
+    """A cell as a finite number; true and false count 1 and 0.
+
+    Raises:
+        DatasetError: `place: field: value: fix` for anything else.
+    """
+    text = str(value).strip().lower()
+    if text in ("true", "false"):
+        return float(text == "true")
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        shown = repr(value if len(text) <= 40 else text[:40] + "...")
+        raise DatasetError(f"{place}: field '{field}': {shown} is not a number: write one")
+    return number
 
 
 def _refuse_constant(name: str) -> Any:

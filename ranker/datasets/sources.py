@@ -165,6 +165,7 @@ def open_source(path: Path) -> Source:
 
 
 def _files_of(path: Path, name: str) -> tuple[SourceFile, ...]:
+    name = "".join(c if c.isprintable() else "?" for c in name)
     if path.suffix.lower() == ".zip":
         return _zip_members(path, name)
     if path.suffix.lower() == ".gz":
@@ -180,7 +181,7 @@ def _open_gzip(path: Path, name: str) -> BinaryIO:
 def _zip_members(path: Path, name: str) -> tuple[SourceFile, ...]:
     try:
         with zipfile.ZipFile(path) as archive:
-            infos = [i for i in archive.infolist() if not i.is_dir()]
+            infos = [i for i in archive.infolist() if not i.filename.endswith("/")]
     except (*_BROKEN_ARCHIVE, OSError, ValueError) as error:
         raise DatasetError(f"{name}: archive: {_one_line(error)}: make the .zip again") from error
     if len(infos) > MAX_ARCHIVE_MEMBERS:
@@ -199,7 +200,9 @@ def _zip_members(path: Path, name: str) -> tuple[SourceFile, ...]:
 def _check_member(info: zipfile.ZipInfo, name: str) -> None:
     """Nothing is ever extracted to its own path, yet a name that tries to leave shows what the archive is for."""
     member = PurePosixPath(info.filename.replace("\\", "/"))
-    if member.is_absolute() or ".." in member.parts or ":" in info.filename:
+    if not info.filename.isprintable():
+        raise DatasetError(f"{name}: archive: member {info.filename!r} has control characters in its name: rename it")
+    if member.is_absolute() or ".." in member.parts or ":" in info.filename or not member.parts:
         raise DatasetError(f"{name}: archive: member {info.filename!r} points outside: remove it")
     if (info.external_attr >> 16) & 0o170000 == 0o120000:
         raise DatasetError(f"{name}: archive: member {info.filename!r} is a symbolic link: store the file itself")

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ranker.datasets.mapping import ColumnMapping, check_mapping, guess_mapping
-from ranker.datasets.rows import Row, parse_json
+from ranker.datasets.rows import Row, as_number, parse_json
 from ranker.errors import DatasetError
 from ranker.schema import Domain, RankingTask
 
@@ -86,7 +86,7 @@ def make_task(values: Mapping[str, Any], place: str) -> RankingTask:
 def explain(error: ValidationError) -> str:
     """The first problem of a validation error as `field 'x': value: what to do`, in one line."""
     first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
+    field = " ".join(".".join(str(part) for part in first["loc"]).split())
     message = " ".join(first["msg"].removeprefix("Value error, ").split())
     if not field:
         name, _, rest = message.partition(": ")
@@ -202,15 +202,7 @@ def _named_candidate(value: Any, candidates: list[dict[str, Any]], place: str) -
 
 
 def _gain(value: Any, place: str, field: str) -> float:
-    text = _text(value).strip().lower()
-    if text in ("true", "false"):
-        return float(text == "true")
-    try:
-        return float(text or 0)
-    except ValueError as error:
-        raise DatasetError(
-            f"{place}: field '{field}': {_shown(value)} is not a number: give a gain of 0 or more"
-        ) from error
+    return 0.0 if _text(value) == "" else as_number(value, place, field)
 
 
 def _cell(row: Row, column: str | None) -> Any:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ranker.datasets.passages import PASSAGES, JudgedQuery, Judgements, Passage
 from ranker.datasets.readers.base import Reader, columns_of_file, pick
 from ranker.datasets.retrieval import Bm25
-from ranker.datasets.rows import iter_json_lines
+from ranker.datasets.rows import as_number, iter_json_lines
 from ranker.datasets.sources import Source, SourceFile
 from ranker.errors import DatasetError
 
@@ -20,7 +20,7 @@ DEPTH = 100
 MAX_INDEXED = 500_000
 """Documents that are indexed in memory; larger collections need a run."""
 _QREL = re.compile(r"^(\S+)\s+(\S+)\s+(\S+)\s+(-?\d+(?:\.\d+)?)$")
-_RUN = re.compile(r"^(\S+)\s+Q0\s+(\S+)\s+(\d+)\s+(\S+)\s+\S+", re.IGNORECASE)
+_RUN = re.compile(r"^(\S+)\s+Q0\s+(\S+)\s+(\d{1,9})\s+(\S+)\s+\S+", re.IGNORECASE)
 _BEIR_QREL = re.compile(r"^(\S+)\t(\S+)\t(-?\d+(?:\.\d+)?)$")
 _TAG = re.compile(r"<(/?)(\w+)[^>]*>")
 
@@ -137,7 +137,7 @@ def read_qrels(files: Iterable[SourceFile]) -> tuple[dict[str, dict[str, float]]
                 place = f"{file.name}:{line.number}"
                 raise DatasetError(f"{place}: row: {line.text[:60]!r}: write `query iteration document grade`")
             query_id, document_id, grade = cells
-            qrels[query_id][document_id] = max(0.0, float(grade))
+            qrels[query_id][document_id] = max(0.0, as_number(grade, f"{file.name}:{line.number}", "grade"))
             if side:
                 splits[query_id] = side
     return dict(qrels), splits
@@ -154,7 +154,7 @@ def _runs(files: Sequence[SourceFile]) -> dict[str, list[tuple[str, float | None
                     raise DatasetError(f"{place}: row: {line.text[:60]!r}: write `query Q0 document rank score name`")
                 continue
             query_id, document_id, rank, score = match.groups()
-            ranked[query_id].append((int(rank), document_id, _float(score, f"{file.name}:{line.number}")))
+            ranked[query_id].append((int(rank), document_id, as_number(score, f"{file.name}:{line.number}", "score")))
     run: dict[str, list[tuple[str, float | None]]] = {}
     for query_id, listed in ranked.items():
         ordered = sorted(listed, key=lambda entry: entry[0])
@@ -243,13 +243,6 @@ def _trec_documents(file: SourceFile) -> Iterator[Document]:
 def _document(fields: Mapping[str, list[str]]) -> Document:
     text, title, number = (" ".join(" ".join(fields.get(name, ())).split()) for name in ("text", "title", "docno"))
     return Document(number, text or title, title)
-
-
-def _float(text: str, place: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise DatasetError(f"{place}: field 'score': {text!r} is not a number: correct it") from error
 
 
 COLLECTIONS = Reader(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ranker.datasets.columns import as_numbers, read_columns
 from ranker.datasets.interactions import Item
 from ranker.datasets.readers.base import pick
-from ranker.datasets.rows import iter_rows
+from ranker.datasets.rows import as_number, iter_rows
 from ranker.datasets.sources import SourceFile
 from ranker.errors import DatasetError
 
@@ -113,10 +113,5 @@ def collected_frame(
     return pl.concat(frames)
 
 
-def _number(value: Any, place: str, field: str | None) -> float | None:
-    if value in (None, ""):
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"{place}: field '{field}': {str(value)[:60]!r} is not a number: correct it") from error
+def _number(value: Any, place: str, field: str) -> float | None:
+    return None if value in (None, "") else as_number(value, place, field)

@@ -7,7 +7,7 @@ from typing import Any
 from ranker.datasets.passages import PASSAGES, JudgedQuery, Judgements, Passage
 from ranker.datasets.readers.base import Reader, columns_of_file, first_rows
 from ranker.datasets.readers.collections import read_qrels, sort_files
-from ranker.datasets.rows import Row, iter_rows, iter_tsv, parse_json
+from ranker.datasets.rows import Row, as_number, iter_rows, iter_tsv, parse_json
 from ranker.datasets.sources import Source, SourceFile, decode
 from ranker.errors import DatasetError
 
@@ -170,7 +170,7 @@ def _request(row: Row, qrels: Mapping[str, Mapping[str, float]]) -> JudgedQuery:
     for hit in hits:
         content, title = _hit_text(hit)
         document_id, score = str(hit.get("docid")), hit.get("score")
-        score = float(score) if isinstance(score, int | float) else None
+        score = None if score is None else as_number(score, row.place, "score")
         passages.append(Passage(document_id, content, gains.get(document_id), title, score))
     return JudgedQuery(str(identifier), str(text), passages, None, row.place)
 
@@ -184,10 +184,7 @@ def _hit_text(hit: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _gain(value: Any, place: str, field: str) -> float:
-    try:
-        return max(0.0, float(value))
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"{place}: field '{field}': {str(value)[:40]!r} is not a number: give 0 or 1") from error
+    return max(0.0, as_number(value, place, field))
 
 
 MSMARCO_QNA = Reader(

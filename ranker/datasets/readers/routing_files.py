@@ -5,14 +5,13 @@ model). What a router is told about each model is taken from a JSON file of mode
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ranker.datasets.readers.base import Reader, columns_of_file, first_rows, pick
 from ranker.datasets.routing import ROUTING, Answer, RoutedQuery, RoutingTable
-from ranker.datasets.rows import ROW_FORMATS, Row, iter_rows, parse_json
+from ranker.datasets.rows import ROW_FORMATS, Row, as_number, iter_rows, parse_json
 from ranker.datasets.sources import Source, SourceFile
 from ranker.errors import DatasetError
 
@@ -74,7 +73,7 @@ def _long_queries(files: list[SourceFile], about: Mapping[str, ModelAbout]) -> I
             place, _, answers = gathered.setdefault(key, (row.place, split, {}))
             name = str(row.need(model)) if model else _name_by_order(len(answers), about)
             spent = _cost(row, cost, about.get(name), text)
-            answers.setdefault(name, Answer(_score(row.need(score), row.place, score), spent))
+            answers.setdefault(name, Answer(as_number(row.need(score), row.place, score), spent))
     for (task_name, text), (place, split, answers) in gathered.items():
         yield RoutedQuery(query_id(task_name, text), text, answers, task_name, split, place)
 
@@ -87,7 +86,7 @@ def _name_by_order(position: int, about: Mapping[str, ModelAbout]) -> str:
 
 def _cost(row: Row, column: str | None, about: ModelAbout | None, query: str) -> float | None:
     if column is not None:
-        return _score(row.need(column), row.place, column)
+        return as_number(row.need(column), row.place, column)
     if about is None or about.input_price is None:
         return None
     tokens_in = row.values.get("input_tokens")
@@ -95,8 +94,8 @@ def _cost(row: Row, column: str | None, about: ModelAbout | None, query: str) ->
     if tokens_in is None:
         tokens_in = math.ceil(len(query) / _CHARS_PER_TOKEN)
     return (
-        _score(tokens_in, row.place, "input_tokens") * about.input_price
-        + _score(tokens_out, row.place, "output_tokens") * (about.output_price or 0.0)
+        as_number(tokens_in, row.place, "input_tokens") * about.input_price
+        + as_number(tokens_out, row.place, "output_tokens") * (about.output_price or 0.0)
     ) / 1e6
 
 
@@ -164,11 +163,11 @@ def _wide_answers(file: SourceFile) -> Callable[[Row], dict[str, Answer]] | None
     if any(c.endswith(_COST_SUFFIX) for c in columns):
         names = [c.removesuffix(_COST_SUFFIX) for c in columns if c.endswith(_COST_SUFFIX)]
         return lambda row: {
-            n: Answer(_score(row.need(n), row.place, n), _optional(row, n + _COST_SUFFIX)) for n in names
+            n: Answer(as_number(row.need(n), row.place, n), _optional(row, n + _COST_SUFFIX)) for n in names
         }
     truths = [c for c, v in values.items() if str(v) in ("True", "False")]
     if len(truths) >= 2:
-        return lambda row: {n: Answer(_score(row.need(n), row.place, n)) for n in truths}
+        return lambda row: {n: Answer(as_number(row.need(n), row.place, n)) for n in truths}
     return None
 
 
@@ -184,10 +183,10 @@ def _object_answers(row: Row, column: str) -> dict[str, Answer]:
             score, cost = pick(keys, *_SCORE), pick(keys, *_COST, "response_words")
             if score is None:
                 raise DatasetError(f"{row.place}: field '{column}.{name}': no score: give one of {', '.join(_SCORE)}")
-            spent = _score(entry[cost], row.place, cost) if cost else None
-            answers[name] = Answer(_score(entry[score], row.place, name), spent)
+            spent = as_number(entry[cost], row.place, cost) if cost else None
+            answers[name] = Answer(as_number(entry[score], row.place, name), spent)
         else:
-            answers[name] = Answer(_score(entry, row.place, name))
+            answers[name] = Answer(as_number(entry, row.place, name))
     return answers
 
 
@@ -195,7 +194,7 @@ def _listed_answers(row: Row) -> dict[str, Answer]:
     names, scores = row.values.get("llm_name_list"), row.values.get("perf_list")
     if not isinstance(names, list) or not isinstance(scores, list) or len(names) != len(scores):
         raise DatasetError(f"{row.place}: field 'perf_list': must be as long as llm_name_list: correct the row")
-    return {str(n): Answer(_score(s, row.place, "perf_list")) for n, s in zip(names, scores, strict=True)}
+    return {str(n): Answer(as_number(s, row.place, "perf_list")) for n, s in zip(names, scores, strict=True)}
 
 
 # --- shared ------------------------------------------------------------------------------------------------------------
@@ -210,7 +209,10 @@ def models_about(source: Source) -> dict[str, ModelAbout]:
             continue
         for name, entry in entries.items():
             text = str(entry[pick(tuple(entry), *_ABOUT) or ""])
-            low, high = (_price(entry.get(k)) for k in ("input_price", "output_price"))
+            low, high = (
+                None if entry.get(k) is None else as_number(entry[k], file.name, k)
+                for k in ("input_price", "output_price")
+            )
             if low is not None and "$" not in text:
                 text = f"{text} Price: ${low:g} per million input tokens, ${high or 0:g} per million output tokens."
             about[name] = ModelAbout(text, low, high)
@@ -235,27 +237,9 @@ def _small_object(file: SourceFile) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _price(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
 def _optional(row: Row, column: str) -> float | None:
     value = row.values.get(column)
-    return None if value in (None, "") else _score(value, row.place, column)
-
-
-def _score(value: Any, place: str, field: str | None) -> float:
-    text = str(value).strip().lower()
-    if text in ("true", "false"):
-        return float(text == "true")
-    try:
-        number = float(text)
-    except ValueError as error:
-        shown = json.dumps(str(value)[:40], ensure_ascii=False)
-        raise DatasetError(f"{place}: field '{field}': {shown} is not a number: give a score or cost") from error
-    if not math.isfinite(number):
-        raise DatasetError(f"{place}: field '{field}': {text} is not finite: give a score or cost")
-    return number
+    return None if value in (None, "") else as_number(value, row.place, column)
 
 
 def _row_files(source: Source) -> tuple[SourceFile, ...]:
