@@ -85,10 +85,3 @@ class Heartbeat:
                 write_whole(self._path, json.dumps(beat))
             if self._end.wait(HEARTBEAT_S):
                 return
-
-
-def drop_metrics_after(job: Job, optimizer_step: int) -> None:
-    """Forget what was logged behind the checkpoint that a resumed run goes on from."""
-    kept = [row for row in job.metrics() if row["optimizer_step"] <= optimizer_step]
-    if job.metrics_path.exists():
-        write_whole(job.metrics_path, "".join(json.dumps(row) + "\n" for row in kept))

@@ -103,6 +103,10 @@ class Job(NamedTuple):
         return self.directory / "metrics.jsonl"
 
     @property
+    def rollouts_path(self) -> Path:
+        return self.directory / "rollouts.jsonl"
+
+    @property
     def log_path(self) -> Path:
         return self.directory / "log.txt"
 
@@ -136,13 +140,19 @@ class Job(NamedTuple):
         return value if isinstance(value, dict) else None
 
     def metrics(self) -> Iterator[dict[str, Any]]:
-        """The logged optimizer steps, oldest first; a line that is being written is left out."""
-        if not self.metrics_path.exists():
-            return
-        with self.metrics_path.open(encoding="utf-8") as lines:
-            for line in lines:
-                if line.endswith("\n"):
-                    yield json.loads(line)
+        """The logged optimizer steps, oldest first."""
+        return read_rows(self.metrics_path)
+
+    def rollouts(self) -> Iterator[dict[str, Any]]:
+        """Completions that were kept for reading, with the parts of their reward."""
+        return read_rows(self.rollouts_path)
+
+    def drop_after(self, optimizer_step: int) -> None:
+        """Forget what was logged behind the checkpoint that a resumed run goes on from."""
+        for path, last in ((self.metrics_path, optimizer_step), (self.rollouts_path, optimizer_step - 1)):
+            if path.exists():
+                kept = [row for row in read_rows(path) if row["optimizer_step"] <= last]
+                write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
 
 
 class Jobs:
@@ -275,6 +285,16 @@ class Jobs:
             if is_waiting and (status.priority, status.job_id) < (own.priority, own.job_id):
                 found.append(other.job_id)
         return found
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """JSON Lines that a running job writes; a line that is being written is left out."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.endswith("\n"):
+                yield json.loads(line)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -91,7 +91,7 @@ def _run(job: Job, registry: Registry) -> tuple[JobState, str]:
     """Train from the beginning or from the newest complete checkpoint."""
     card, config = _find_base(job.config(), registry)
     material = read_material(config)
-    from trainer.callbacks import Heartbeat, JobCallback, drop_metrics_after
+    from trainer.callbacks import Heartbeat, JobCallback
     from trainer.learner import make_learner
 
     with Heartbeat(job) as heartbeat:
@@ -101,7 +101,7 @@ def _run(job: Job, registry: Registry) -> tuple[JobState, str]:
         learner.trainer.provenance = make_provenance(job, config, card, material)
         checkpoint = newest_checkpoint(job.checkpoints)
         done = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
-        drop_metrics_after(job, done)
+        job.drop_after(done)
         left_out = (
             f"; {learner.num_left_out} examples left out (too long or without a reason)" if learner.num_left_out else ""
         )

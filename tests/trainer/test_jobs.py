@@ -121,11 +121,9 @@ def test_the_queue_goes_by_priority_and_then_by_age(jobs: Jobs, tmp_path: Path) 
 
 
 def test_a_line_of_metrics_that_is_being_written_is_left_out(jobs: Jobs, tmp_path: Path) -> None:
-    from trainer.callbacks import drop_metrics_after
-
     job = make_job(jobs, tmp_path)
     rows = [{"optimizer_step": n, "loss": 1.0} for n in (1, 2, 3)]
     job.metrics_path.write_text("".join(json.dumps(r) + "\n" for r in rows) + '{"optimizer_st', encoding="utf-8")
     assert list(job.metrics()) == rows
-    drop_metrics_after(job, 2)
+    job.drop_after(2)
     assert list(job.metrics()) == rows[:2]
