@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 
 from ranker.datasets.passages import PASSAGES, JudgedQuery, Judgements
 from ranker.datasets.readers.base import Reader
-from ranker.datasets.readers.collections import DEPTH, Document, judged_queries
+from ranker.datasets.readers.collections import DEPTH, Document, judged_queries, retrieve
 from ranker.datasets.rows import Row, parse_json
 from ranker.datasets.sources import Line, Source, SourceFile
 from ranker.datasets.tables import TABLES, TaskTables
@@ -79,10 +79,10 @@ def _hub_lines(name: str, *arguments: str) -> Iterator[Line]:
 
 
 def open_ir(name: str) -> tuple[Reader[Any], Source, str]:
-    """(reader, source without files, version) of an id of the ir-datasets catalogue (queries, qrels and scored docs).
+    """(reader, source without files, version) of an id of the ir-datasets catalogue with queries and qrels.
 
     Raises:
-        DatasetError: if the package is missing, or the id is unknown or has no judgements or first-stage list.
+        DatasetError: if the package is missing, or the id is unknown or has no judgements.
     """
     try:
         import ir_datasets
@@ -92,9 +92,9 @@ def open_ir(name: str) -> tuple[Reader[Any], Source, str]:
         dataset = ir_datasets.load(name)
     except KeyError as error:
         raise DatasetError(f"ir:{name}: not in the catalogue: see https://ir-datasets.com") from error
-    for part in ("queries", "qrels", "scoreddocs", "docs"):
+    for part in ("queries", "qrels", "docs"):
         if not dataset.has(part):
-            raise DatasetError(f"ir:{name}: has no {part}: choose a subset with queries, qrels, docs and scoreddocs")
+            raise DatasetError(f"ir:{name}: has no {part}: choose a subset with queries, qrels and docs")
     reader = Reader(
         name="ir-datasets",
         summary="a dataset of the ir-datasets catalogue",
@@ -106,21 +106,30 @@ def open_ir(name: str) -> tuple[Reader[Any], Source, str]:
 
 
 def _ir_queries(dataset: Any, name: str) -> Iterator[JudgedQuery]:
+    """The judged queries with the catalogue's scored documents or, where it has none, the BM25 top of the collection."""
+    place = f"ir:{name}"
     try:
-        queries = {q.query_id: q.default_text() for q in dataset.queries_iter()}
         qrels: defaultdict[str, dict[str, float]] = defaultdict(dict)
         for qrel in dataset.qrels_iter():
             qrels[qrel.query_id][qrel.doc_id] = max(0.0, float(qrel.relevance))
-        listed: defaultdict[str, list[tuple[str, float | None]]] = defaultdict(list)
-        for scored in dataset.scoreddocs_iter():
-            listed[scored.query_id].append((scored.doc_id, float(scored.score)))
-        run = {q: sorted(docs, key=lambda pair: -(pair[1] or 0))[:DEPTH] for q, docs in listed.items()}
-        needed = sorted({d for q in qrels for d, _ in run.get(q, ())})
-        found = dataset.docs_store().get_many(needed)
-    except OSError as error:
-        raise DatasetError(f"ir:{name}: {_brief(error)}: go online for the first import") from error
+        queries = {q.query_id: q.default_text() for q in dataset.queries_iter() if q.query_id in qrels}
+        if dataset.has("scoreddocs"):
+            run = _scored(dataset, queries)
+        else:
+            run = retrieve((Document(d.doc_id, d.default_text()) for d in dataset.docs_iter()), queries, place)
+        found = dataset.docs_store().get_many(sorted({d for listed in run.values() for d, _ in listed}))
+    except (OSError, RuntimeError) as error:
+        raise DatasetError(f"{place}: {_brief(error)}: go online for the first import") from error
     texts: Mapping[str, Document] = {d: Document(d, doc.default_text()) for d, doc in found.items()}
-    yield from judged_queries({q: t for q, t in queries.items() if q in qrels}, run, qrels, texts, {}, f"ir:{name}")
+    yield from judged_queries(queries, run, qrels, texts, {}, place)
+
+
+def _scored(dataset: Any, queries: Mapping[str, str]) -> dict[str, list[tuple[str, float | None]]]:
+    listed: defaultdict[str, list[tuple[str, float | None]]] = defaultdict(list)
+    for scored in dataset.scoreddocs_iter():
+        if scored.query_id in queries:
+            listed[scored.query_id].append((scored.doc_id, float(scored.score)))
+    return {q: sorted(docs, key=lambda pair: -(pair[1] or 0))[:DEPTH] for q, docs in listed.items()}
 
 
 def _brief(error: BaseException) -> str:

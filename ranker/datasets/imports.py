@@ -5,6 +5,7 @@
 Nothing is stored here: whoever consumes `plan.tasks()` does so inside one transaction and keeps `plan.provenance` with it.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from functools import cached_property
@@ -30,7 +31,9 @@ class Provenance(Record):
 
     source: str
     content_hash: str
-    """SHA-256 of the files, or the revision of a catalogue."""
+    """SHA-256 of the files, or of name and revision in a catalogue."""
+    revision: str | None = None
+    """Catalogues: the commit of the hub, or the version of the package."""
     reader: str
     builder: str
     recipe: str | None = None
@@ -85,7 +88,9 @@ class ImportPlan:
     @cached_property
     def content_hash(self) -> str:
         """Recognises the same content when it comes again."""
-        return self._revision or self._source.content_hash()
+        if self._revision is not None:
+            return hashlib.sha256(f"{self.name}@{self._revision}".encode()).hexdigest()
+        return self._source.content_hash()
 
     @cached_property
     def mapping(self) -> ColumnMapping | None:
@@ -136,6 +141,7 @@ class ImportPlan:
         return Provenance(
             source=self.name,
             content_hash=self.content_hash,
+            revision=self._revision,
             reader=self.reader.name,
             builder=self.reader.builder.name,
             recipe=self.recipe.name if self.recipe else None,

@@ -6,8 +6,9 @@ lower-case letter and digit runs without stemming. Source: Robertson and Zaragoz
 
 import math
 import re
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 _WORD = re.compile(r"[^\W_]+")
 STOP_WORDS = frozenset(
@@ -68,18 +69,22 @@ def words(text: str) -> list[str]:
 
 
 class Bm25:
-    """An inverted index of texts by id."""
+    """An inverted index of texts by id, of the words that will be asked for."""
 
-    def __init__(self, documents: Iterable[tuple[str, str]], *, k1: float = 0.9, b: float = 0.4) -> None:
+    def __init__(
+        self, documents: Iterable[tuple[str, str]], vocabulary: Collection[str], *, k1: float = 0.9, b: float = 0.4
+    ) -> None:
         self._ids: list[str] = []
-        self._postings: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+        self._postings: dict[str, tuple[array[int], array[int]]] = {w: (array("I"), array("I")) for w in vocabulary}
         lengths: list[int] = []
         for number, (document_id, text) in enumerate(documents):
             counts = Counter(words(text))
             self._ids.append(document_id)
             lengths.append(sum(counts.values()))
-            for word, count in counts.items():
-                self._postings[word].append((number, count))
+            for word in counts.keys() & self._postings.keys():
+                numbers, occurrences = self._postings[word]
+                numbers.append(number)
+                occurrences.append(counts[word])
         mean = (sum(lengths) / len(lengths) if lengths else 0) or 1.0
         self._norms = [k1 * (1 - b + b * length / mean) for length in lengths]
         self._k1 = k1
@@ -88,9 +93,9 @@ class Bm25:
         """(id, score) of the best documents, best first; equal scores in the order of the collection."""
         scores: defaultdict[int, float] = defaultdict(float)
         for word in words(query):
-            postings = self._postings.get(word, ())
-            idf = math.log(1 + (len(self._ids) - len(postings) + 0.5) / (len(postings) + 0.5))
-            for number, count in postings:
+            numbers, occurrences = self._postings.get(word, ((), ()))
+            idf = math.log(1 + (len(self._ids) - len(numbers) + 0.5) / (len(numbers) + 0.5))
+            for number, count in zip(numbers, occurrences, strict=True):
                 scores[number] += idf * count * (self._k1 + 1) / (count + self._norms[number])
         best = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:top]
         return [(self._ids[number], score) for number, score in best]

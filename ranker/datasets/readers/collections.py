@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 from ranker.datasets.passages import PASSAGES, JudgedQuery, Judgements, Passage
 from ranker.datasets.readers.base import Reader, columns_of_file, pick
-from ranker.datasets.retrieval import Bm25
+from ranker.datasets.retrieval import Bm25, words
 from ranker.datasets.rows import as_number, iter_json_lines
 from ranker.datasets.sources import Source, SourceFile
 from ranker.errors import DatasetError
 
 DEPTH = 100
 """Candidates a query that BM25 retrieves; the builder cuts them further."""
-MAX_INDEXED = 500_000
+MAX_INDEXED = 1_000_000
 """Documents that are indexed in memory; larger collections need a run."""
 _QREL = re.compile(r"^(\S+)\s+(\S+)\s+(\S+)\s+(-?\d+(?:\.\d+)?)$")
 _RUN = re.compile(r"^(\S+)\s+Q0\s+(\S+)\s+(\d{1,9})\s+(\S+)\s+\S+", re.IGNORECASE)
@@ -95,7 +95,8 @@ def _judged(parts: Parts, place: str) -> Iterator[JudgedQuery]:
     queries = {q: text for file in parts.queries for q, text in _queries(file)}
     qrels, splits = read_qrels(parts.qrels)
     judged = {q: text for q, text in queries.items() if q in qrels}
-    run = _runs(parts.runs) if parts.runs else _retrieved(parts.documents, judged, place)
+    documents = (d for file in parts.documents for d in _documents(file))
+    run = _runs(parts.runs) if parts.runs else retrieve(documents, judged, place)
     needed = {d for q in judged for d, _ in run.get(q, ())[:DEPTH]}
     texts = {d.document_id: d for file in parts.documents for d in _documents(file) if d.document_id in needed}
     yield from judged_queries(judged, run, qrels, texts, splits, place)
@@ -162,16 +163,18 @@ def _runs(files: Sequence[SourceFile]) -> dict[str, list[tuple[str, float | None
     return run
 
 
-def _retrieved(
-    files: Sequence[SourceFile], queries: Mapping[str, str], place: str
+def retrieve(
+    documents: Iterable[Document], queries: Mapping[str, str], place: str
 ) -> dict[str, list[tuple[str, float | None]]]:
+    """The BM25 top of the documents for each query. Raises DatasetError beyond MAX_INDEXED documents."""
+
     def pairs() -> Iterator[tuple[str, str]]:
-        for number, document in enumerate(d for f in files for d in _documents(f)):
+        for number, document in enumerate(documents):
             if number == MAX_INDEXED:
-                raise DatasetError(f"{place}: documents: more than {MAX_INDEXED}: add a run file with the candidates")
+                raise DatasetError(f"{place}: documents: more than {MAX_INDEXED:,}: add a run file with the candidates")
             yield document.document_id, f"{document.title} {document.text}"
 
-    index = Bm25(pairs())
+    index = Bm25(pairs(), {word for text in queries.values() for word in words(text)})
     return {q: [(d, round(score, 6)) for d, score in index.search(text, DEPTH)] for q, text in queries.items()}
 
 

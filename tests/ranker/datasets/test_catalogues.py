@@ -17,21 +17,22 @@ Query = namedtuple("Query", "query_id text")
 Query.default_text = lambda self: self.text
 Qrel = namedtuple("Qrel", "query_id doc_id relevance")
 Scored = namedtuple("Scored", "query_id doc_id score")
-Doc = namedtuple("Doc", "text")
+Doc = namedtuple("Doc", "doc_id text")
 Doc.default_text = lambda self: self.text
 
 class Dataset:
     def __init__(self, missing): self.missing = missing
     def has(self, part): return part != self.missing
-    def queries_iter(self): return iter([Query("1", "which?"), Query("2", "unjudged")])
+    def queries_iter(self): return iter([Query("1", "text which"), Query("2", "unjudged")])
     def qrels_iter(self): return iter([Qrel("1", "b", 2), Qrel("1", "a", -1)])
     def scoreddocs_iter(self): return iter([Scored("1", d, s) for d, s in (("a", 1.0), ("b", 3.0), ("c", 2.0))])
+    def docs_iter(self): return iter([Doc("x", "what is this"), Doc("b", "the which text"), Doc("y", "which which text")])
     def docs_store(self): return self
-    def get_many(self, ids): return {i: Doc(f"text {i}") for i in ids}
+    def get_many(self, ids): return {i: Doc(i, f"text {i}") for i in ids}
 
 def load(name):
     if name == "unknown": raise KeyError(name)
-    return Dataset("scoreddocs" if name == "no-run" else "")
+    return Dataset({"no-run": "scoreddocs", "no-qrels": "qrels"}.get(name))
 """
 
 
@@ -43,11 +44,14 @@ def test_the_catalogue_of_ir_datasets(tmp_path: Path, monkeypatch: pytest.Monkey
     (task,) = plan.tasks()
     assert [c.text for c in task.candidates] == ["text b", "text c", "text a"]
     assert task.relevance == {"b": 2.0, "a": 0.0}
-    assert plan.provenance.source == "ir:any/set"
+    assert (plan.provenance.source, plan.provenance.revision) == ("ir:any/set", "0")
+    assert plan.content_hash != import_source("ir:other/set").content_hash
     with pytest.raises(DatasetError, match="ir:unknown: not in the catalogue"):
         import_source("ir:unknown")
-    with pytest.raises(DatasetError, match="ir:no-run: has no scoreddocs"):
-        import_source("ir:no-run")
+    with pytest.raises(DatasetError, match="ir:no-qrels: has no qrels"):
+        import_source("ir:no-qrels")
+    (searched,) = import_source("ir:no-run", options={"shuffle": "false"}).tasks()
+    assert sorted(searched.candidate_ids) == ["b", "y"]
     sys.modules.pop("ir_datasets", None)
 
 
