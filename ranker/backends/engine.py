@@ -16,7 +16,6 @@ import asyncio
 import heapq
 import itertools
 import math
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,10 +23,10 @@ from typing import Any
 import torch
 
 from ranker.backends.base import Chunk, Finish, GenerateRequest, Prompt, ScoreRequest, Scores, Usage
-from ranker.backends.kv import FirstRows, KeyValueRows, OneRow
+from ranker.backends.kv import FirstRows, KeyValueRows, OneRow, tree_mask
+from ranker.backends.prefixes import PrefixCache
 from ranker.errors import BackendError
 
-_REMEMBERED_TEXTS = 1024
 _LOGIT_ROWS = 256  # positions whose full-vocabulary logits are held at once
 
 
@@ -43,41 +42,6 @@ class EngineLimits:
     """Memory for the rows; longer prompts mean fewer rows."""
     prefix_bytes: int = 512 << 20
     """Memory for kept prefixes."""
-
-
-class _PrefixCache:
-    """Least recently used texts: their ids, and within a number of bytes the keys and values that were computed for them."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes, self._bytes = max_bytes, 0
-        self._computed: OrderedDict[str, torch.Tensor] = OrderedDict()  # (num_layers, 2, H_kv, length, D)
-        self._ids: OrderedDict[str, tuple[int, ...]] = OrderedDict()
-
-    def computed(self, text: str) -> torch.Tensor | None:
-        """Keys and values of the first tokens of `text` (all of them, or all but the last sampled one)."""
-        if text in self._computed:
-            self._computed.move_to_end(text)
-        return self._computed.get(text)
-
-    def ids(self, text: str) -> tuple[int, ...] | None:
-        return self._ids.get(text)
-
-    def put(self, text: str, ids: Sequence[int], key_values: torch.Tensor) -> None:
-        self._ids[text] = tuple(ids)
-        if len(self._ids) > _REMEMBERED_TEXTS:
-            self._ids.popitem(last=False)
-        if text in self._computed or key_values.nbytes > self._max_bytes:
-            return
-        self._computed[text] = key_values
-        self._bytes += key_values.nbytes
-        while self._bytes > self._max_bytes:
-            _, old = self._computed.popitem(last=False)
-            self._bytes -= old.nbytes
-
-    def clear(self) -> None:
-        self._computed.clear()
-        self._ids.clear()
-        self._bytes = 0
 
 
 @dataclass(kw_only=True, eq=False)
@@ -117,7 +81,7 @@ class Engine:
         num_rows = limits.max_rows + limits.live_rows + 1  # the row behind the running ones is for prefill and scores
         self._rows = KeyValueRows(config, num_rows, dtype=next(model.parameters()).dtype, device=self._device)
         self._end_ids = _end_ids(model, tokenizer)
-        self._prefixes = _PrefixCache(limits.prefix_bytes)
+        self._prefixes = PrefixCache(limits.prefix_bytes)
         self._running: list[_Row] = []
         self._waiting: list[tuple[int, int, _Job]] = []
         self._numbers = itertools.count()
@@ -297,7 +261,7 @@ class Engine:
         end = len(ids)
         num_behind = end - start
         positions = list(range(start, end)) + [end + k for c in continuations for k in range(len(c))]
-        mask = _tree_mask(start, num_behind, [len(c) for c in continuations], self._device)
+        mask = tree_mask(start, num_behind, [len(c) for c in continuations], self._device)
         hidden = self._hidden(
             torch.tensor([ids[start:] + [i for c in continuations for i in c]], device=self._device),
             torch.tensor([positions], device=self._device),
@@ -380,22 +344,6 @@ class Engine:
 
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
-
-
-def _tree_mask(start: int, num_behind: int, lengths: Sequence[int], device: torch.device) -> torch.Tensor:
-    """(1, 1, L, S): the suffix is causal; each continuation sees prefix, suffix and itself, but no other continuation."""
-    num_rows = num_behind + sum(lengths)
-    mask = torch.zeros(num_rows, start + num_rows, dtype=torch.bool, device=device)
-    mask[:, :start] = True
-    behind = torch.ones(num_behind, num_behind, dtype=torch.bool, device=device).tril()
-    mask[:num_behind, start : start + num_behind] = behind
-    mask[num_behind:, start : start + num_behind] = True
-    offset = num_behind
-    for length in lengths:
-        block = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-        mask[offset : offset + length, start + offset : start + offset + length] = block
-        offset += length
-    return mask[None, None]
 
 
 def _make_text_stream() -> Any:

@@ -5,6 +5,7 @@ neither copies nor grows what is there (a `DynamicCache` concatenates every laye
 lengths share a batch without padding. Imports torch: load it only through `ranker.backends.engine`.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
@@ -95,6 +96,22 @@ class FirstRows(Cache):  # type: ignore[misc]
         layer[0, self._rows, :, self._positions] = key_states[:, :, 0]
         layer[1, self._rows, :, self._positions] = value_states[:, :, 0]
         return layer[0, :num_rows, :, : self._end], layer[1, :num_rows, :, : self._end]
+
+
+def tree_mask(start: int, num_behind: int, lengths: Sequence[int], device: torch.device) -> torch.Tensor:
+    """(1, 1, L, S): the suffix is causal; each continuation sees prefix, suffix and itself, but no other continuation."""
+    num_rows = num_behind + sum(lengths)
+    mask = torch.zeros(num_rows, start + num_rows, dtype=torch.bool, device=device)
+    mask[:, :start] = True
+    behind = torch.ones(num_behind, num_behind, dtype=torch.bool, device=device).tril()
+    mask[:num_behind, start : start + num_behind] = behind
+    mask[num_behind:, start : start + num_behind] = True
+    offset = num_behind
+    for length in lengths:
+        block = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+        mask[offset : offset + length, start + offset : start + offset + length] = block
+        offset += length
+    return mask[None, None]
 
 
 def attend(
