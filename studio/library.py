@@ -81,7 +81,12 @@ class Library:
         from ranker.datasets import Doctor, import_source  # readers of big formats take their time to load
 
         name = _checked_name(name)
-        plan = import_source(source, from_dir=from_dir, options=options)
+
+        def give_up_if_cancelled(_: int = 0) -> None:
+            if cancel is not None and cancel.is_set():
+                raise UsageError(f"{source}: import: was cancelled: nothing was stored")
+
+        plan = import_source(source, from_dir=from_dir, options=options, watch=give_up_if_cancelled)
         known = self._made_before(name, plan)
         if known is not None:
             return self.restore(known.id)

@@ -18,7 +18,7 @@ from ranker.datasets.catalogues import open_hub, open_ir
 from ranker.datasets.mapping import ColumnMapping
 from ranker.datasets.readers import Reader, guess_reader, reader_named
 from ranker.datasets.recipes import Recipe, recipe_named
-from ranker.datasets.sources import Source, open_source
+from ranker.datasets.sources import Source, Watch, open_source
 from ranker.datasets.tables import TableOptions, TaskTables
 from ranker.errors import DatasetError
 from ranker.schema import RankingTask, Record
@@ -154,7 +154,11 @@ class ImportPlan:
 
 
 def import_source(
-    source: str | Path, *, from_dir: Path | None = None, options: Mapping[str, Any] | None = None
+    source: str | Path,
+    *,
+    from_dir: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
 ) -> ImportPlan:
     """The plan for a source: a path, `recipe:NAME` (with `from_dir`), `hub:ID[:config[:split]]` or `ir:ID`.
 
@@ -162,6 +166,7 @@ def import_source(
         from_dir: where the raw files of a recipe are.
         options: of the builder (see its options class); also `reader` (force a reader) and `files` (a pattern such as
             `*.seq.inter` for the file names to read).
+        watch: told how many bytes have been read, every few MiB; what it raises ends the reading.
 
     Raises:
         DatasetError: if the source, the reader or an option does not exist.
@@ -184,7 +189,7 @@ def import_source(
             values = {**recipe.options, **values}
             if from_dir is None:
                 raise DatasetError(f"{name}: needs the raw files: add --from DIR")
-        opened = _matching(open_source(from_dir if recipe and from_dir else Path(name)), pattern)
+        opened = _matching(open_source(from_dir if recipe and from_dir else Path(name)), pattern).watched(watch)
         reader = reader_named(forced) if forced else guess_reader(opened, recipe.builder if recipe else None)
         name = f"{name} from {opened.name}" if recipe else opened.name
     parsed = parse_options(reader.builder.options, values)

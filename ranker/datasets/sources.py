@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, NamedTuple
 
@@ -24,9 +24,14 @@ MAX_EXPANSION = 100
 FREE_EXPANSION_BYTES = 16 * 2**20
 MAX_EXPANDED_BYTES = 32 * 2**30
 MAX_ARCHIVE_MEMBERS = 10_000
+WATCH_BYTES = 2**22
 _BUFFER_BYTES = 2**20
 _WIDE_MARKS = ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
 _BROKEN_ARCHIVE = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+
+
+Watch = Callable[[int], None]
+"""Told how many more bytes were read; what it raises ends the reading."""
 
 
 class Line(NamedTuple):
@@ -46,6 +51,8 @@ class SourceFile:
     opener: Callable[[], BinaryIO]
     path: Path | None = None
     """Where it lies on disk, if it is not compressed."""
+    watch: Watch | None = None
+    """Told every WATCH_BYTES that were read as lines; raising gives up."""
 
     @property
     def suffix(self) -> str:
@@ -95,9 +102,13 @@ class SourceFile:
     def raw_lines(self) -> Iterator[tuple[int, bytes]]:
         """(1-based number, bytes with the line end) of every line, limited to MAX_LINE_BYTES."""
         with self.open() as stream:
-            number = 0
+            number = unwatched = 0
             while raw := stream.readline(MAX_LINE_BYTES + 1):
                 number += 1
+                unwatched += len(raw)
+                if self.watch is not None and unwatched >= WATCH_BYTES:
+                    self.watch(unwatched)
+                    unwatched = 0
                 if len(raw) > MAX_LINE_BYTES:
                     limit = MAX_LINE_BYTES // 2**20
                     raise DatasetError(f"{self.name}:{number}: line: longer than {limit} MiB: write one row a line")
@@ -134,6 +145,10 @@ class Source:
                 while block := stream.read(_BUFFER_BYTES):
                     digest.update(block)
         return digest.hexdigest()
+
+    def watched(self, watch: Watch | None) -> "Source":
+        """The same source, telling `watch` how reading goes on."""
+        return replace(self, files=tuple(replace(file, watch=watch) for file in self.files))
 
     def with_suffix(self, *suffixes: str) -> tuple[SourceFile, ...]:
         """Files with one of the suffixes (lower case, with the dot), in order."""

@@ -9,7 +9,7 @@ import pytest
 
 from ranker.datasets import sources
 from ranker.datasets.sources import open_source
-from ranker.errors import DatasetError
+from ranker.errors import DatasetError, UsageError
 
 
 def text_of(path: Path) -> dict[str, list[str]]:
@@ -157,6 +157,22 @@ def test_a_line_longer_than_the_limit_is_refused_without_reading_it_all(tmp_path
         file.write(b"\n")
     with pytest.raises(DatasetError, match=r"^long\.jsonl:2: line: longer than 16 MiB: write one row a line$"):
         text_of(path)
+
+
+def test_reading_is_watched_and_can_be_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "WATCH_BYTES", 100)
+    (tmp_path / "f.txt").write_bytes(b"0123456789\n" * 40)
+    told: list[int] = []
+    (file,) = open_source(tmp_path / "f.txt").watched(told.append).files
+    assert len(list(file.lines())) == 40
+    assert told == [110] * 4
+
+    def give_up(_: int) -> None:
+        raise UsageError("enough")
+
+    (file,) = open_source(tmp_path / "f.txt").watched(give_up).files
+    with pytest.raises(UsageError, match="enough"):
+        list(file.lines())
 
 
 def test_missing_and_empty_sources(tmp_path: Path) -> None:
