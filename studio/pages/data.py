@@ -15,7 +15,7 @@ from studio.components.summary import Summary, summary
 from studio.components.table import Column, Table, link, table
 from studio.components.view import number_of
 from studio.context import Context
-from studio.pages.tasklist import dataset_name
+from studio.pages.tasklist import dataset_name, task_name
 from studio.pages.wiring import Said, page_load, sent_by, wire
 from studio.profile import TaskProfile, profile_tasks
 from studio.store import DatasetInfo
@@ -220,7 +220,7 @@ def _task_table(context: Context, dataset_id: int, query: str, offset: int) -> d
     for row in page.rows:
         path = f"/?dataset={dataset_id}&task={quote(row.task_id, safe='')}"
         cells = {
-            "task": {"text": row.summary or row.task_id, "sub": row.task_id},
+            "task": {"text": task_name(context, dataset_id, row), "sub": row.task_id},
             "domain": row.domain.value,
             "candidates": row.num_candidates,
             "rank": link("Rank this task", path),

@@ -42,10 +42,13 @@ def task_list(
 
 
 def _option(context: Context, dataset_id: int, row: TaskRow) -> Option:
+    return Option(row.task_id, task_name(context, dataset_id, row), f"{row.task_id}, {row.num_candidates} candidates")
+
+
+def task_name(context: Context, dataset_id: int, row: TaskRow) -> str:
     """What tells tasks apart: the query, or where there is a history (whose queries are often alike) its end."""
     history = context.library.task(dataset_id, row.task_id).history if row.domain is Domain.RECOMMENDATION else ()
-    name = "After " + ", ".join(history[-LAST_OF_HISTORY:]) if history else row.summary or row.task_id
-    return Option(row.task_id, name, f"{row.task_id}, {row.num_candidates} candidates")
+    return "After " + ", ".join(history[-LAST_OF_HISTORY:]) if history else row.summary or row.task_id
 
 
 def neighbour(context: Context, dataset_id: int, query: str, picked: Picked, direction: int) -> tuple[str, int]:
