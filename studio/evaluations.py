@@ -9,7 +9,7 @@ from pathlib import Path
 from ranker.backends import Backend
 from ranker.baselines import BASELINES, make_baseline
 from ranker.datasets import load_tasks
-from ranker.elimination import MODES, AnswerFormat, RankConfig
+from ranker.elimination import MODES, RankConfig
 from ranker.errors import UsageError
 from ranker.evaluation import (
     PRESETS,
@@ -29,7 +29,8 @@ from trainer.registry import Registry
 FindTasks = Callable[[str], Sequence[RankingTask] | None]
 """Name -> the tasks of a stored dataset, or None if there is none."""
 
-NEEDS_A_MODEL = ("cross-encoder",)
+NOT_IN_ALL = ("cross-encoder", "sasrec")
+"""What `all` leaves out: the one needs a model of the user's; the other trains for an hour on a CPU."""
 
 
 class EvaluationRequest(Record):
@@ -45,9 +46,10 @@ class EvaluationRequest(Record):
     qrels: Path | None = None
     models: tuple[str, ...] = ()
     modes: tuple[str, ...] = (Mode.ITERATIVE.value,)
-    think_tokens: tuple[int, ...] = (48,)
+    think_tokens: tuple[int, ...] = ()
+    """Thinking budgets; empty = as the model's card says."""
     baselines: tuple[str, ...] = ("random",)
-    """Names, `name:model`, `run:FILE`; `all` = every one that needs no model of the user's."""
+    """Names, `name:model`, `run:FILE`; `all` = all but `NOT_IN_ALL`."""
     limit: int | None = None
     mode_limits: Mapping[str, int] = {}
     """Mode -> queries, where it is fewer."""
@@ -113,7 +115,7 @@ def _open(name: str, request: EvaluationRequest, find_tasks: FindTasks) -> Evalu
 def _baseline_names(request: EvaluationRequest) -> list[str]:
     names: list[str] = []
     for name in request.baselines:
-        names += [b for b in BASELINES if b not in NEEDS_A_MODEL] if name == "all" else [name]
+        names += [b for b in BASELINES if b not in NOT_IN_ALL] if name == "all" else [name]
     return list(dict.fromkeys(names))
 
 
@@ -127,14 +129,13 @@ def _baseline(spec: str) -> BaselineSystem:
 def _model_systems(name: str, request: EvaluationRequest, registry: Registry, models: "_Models") -> list[ModelSystem]:
     """A model in every mode with every budget; `first-token` never thinks."""
     card = registry.card(name)
+    own = RankConfig(**card.ranking_defaults())
     systems = []
     for mode in request.modes:
         if mode not in MODES:
             raise UsageError(f"--modes: {mode!r}: does not run: choose from {', '.join(MODES)}")
-        for think_tokens in (0,) if mode == Mode.FIRST_TOKEN else request.think_tokens:
-            config = RankConfig(
-                mode=Mode(mode), think_tokens=think_tokens, answer_format=AnswerFormat(card.answer_format)
-            )
+        for think_tokens in (0,) if mode == Mode.FIRST_TOKEN else request.think_tokens or (own.think_tokens,):
+            config = own.model_copy(update={"mode": Mode(mode), "think_tokens": think_tokens})
             systems.append(
                 ModelSystem(
                     models.loader(name),

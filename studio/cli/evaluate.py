@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _DEFAULTS = {
     "protocol": "paper",
     "modes": "iterative",
-    "think_tokens": "48",
     "baselines": "random",
     "seeds": 3,
     "against": "random",
@@ -58,9 +57,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--qrels", metavar="FILE", type=Path, help="TREC judgements; query ids are task_ids")
     parser.add_argument("--models", metavar="X,Y", help="see `models list`; `default` is the default model")
     parser.add_argument("--modes", metavar="M,N", default=_DEFAULTS["modes"], help="(default: iterative)")
-    parser.add_argument(
-        "--think-tokens", metavar="T,U", default=_DEFAULTS["think_tokens"], help="thinking budgets (default: 48)"
-    )
+    parser.add_argument("--think-tokens", metavar="T,U", help="thinking budgets (default: as the model's card says)")
     parser.add_argument(
         "--baselines",
         metavar="B,C",
@@ -118,9 +115,13 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _read_request(arguments: argparse.Namespace, registry: Any) -> "EvaluationRequest":
+    from ranker.evaluation import FORMATS
     from studio.cli.models import ensure_model
     from studio.evaluations import EvaluationRequest
 
+    for name in _split(arguments.tables):
+        if f".{name}" not in FORMATS:
+            raise _usage(f"--tables: {name!r}: choose from {', '.join(suffix[1:] for suffix in FORMATS)}")
     for flag in ("limit", "seeds", "depth", "batch"):
         value = getattr(arguments, flag)
         if value is not None and value < 1:
@@ -162,8 +163,6 @@ def _write_beside(results: "Results", arguments: argparse.Namespace) -> None:
     from ranker.evaluation.trec import write_runs
 
     for name in _split(arguments.tables):
-        if f".{name}" not in FORMATS:
-            raise _usage(f"--tables: {name!r}: choose from {', '.join(suffix[1:] for suffix in FORMATS)}")
         arguments.out.with_suffix(f".{name}").write_text(FORMATS[f".{name}"](results), encoding="utf-8")
     if arguments.runs is not None:
         with Journal(journal_path(arguments.out)) as journal:
