@@ -7,7 +7,7 @@ such files and are refused.
 import io
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ranker.datasets.sources import SourceFile, decode
 from ranker.errors import DatasetError
@@ -19,59 +19,67 @@ _BLOCK_LINES = 2**17
 _UNIT_SEPARATOR = b"\x1f"
 
 
-def read_columns(
-    file: SourceFile, *, separator: str, columns: Sequence[str] | None, wanted: Sequence[str]
-) -> "polars.DataFrame":
-    """The wanted columns as text, in file order.
+class Block(NamedTuple):
+    """Some consecutive rows of a file."""
+
+    frame: "polars.DataFrame"
+    """All columns are text."""
+    file: SourceFile
+    lines: Sequence[int]
+    """The line number of each row."""
+
+    def place(self, row: int) -> str:
+        """`file:line` of a row of the frame."""
+        return f"{self.file.name}:{self.lines[row]}"
+
+    def texts(self, column: str) -> "polars.Series":
+        """A column in which no cell may be empty. Raises DatasetError for the first that is."""
+        empty = self.frame[column].is_null()
+        if empty.any():
+            place = self.place(int(empty.arg_true()[0]))
+            raise DatasetError(f"{place}: field '{column}': empty: every row needs it")
+        return self.frame[column]
+
+    def numbers(self, column: str) -> "polars.Series":
+        """A column as finite numbers, empty = null. Raises DatasetError for the first cell that is none."""
+        import polars as pl
+
+        text = self.frame[column]
+        numbers = text.cast(pl.Float64, strict=False)
+        bad = (numbers.is_null() & text.is_not_null()) | ~numbers.is_finite().fill_null(value=True)
+        if bad.any():
+            row = int(bad.arg_true()[0])
+            raise DatasetError(f"{self.place(row)}: field '{column}': {text[row]!r} is not a number: correct it")
+        return numbers
+
+
+def iter_columns(
+    file: SourceFile, *, separator: str, columns: Sequence[str], wanted: Sequence[str], has_header: bool
+) -> Iterator[Block]:
+    """The wanted columns, some thousand rows at a time, in file order; blank lines are passed over.
 
     Args:
         separator: one character, or `::`.
-        columns: names in order; None = the first line holds them.
+        columns: all names in order.
         wanted: names to keep.
+        has_header: the first line holds names and no row.
 
     Raises:
         DatasetError: `file:line: row: ...` for a row with another number of cells.
     """
-    import polars as pl
-
-    lines = file.raw_lines()
-    if columns is None:
-        _, header = next(lines, (1, b""))
-        columns = [c.strip() for c in decode(header, f"{file.name}:1").strip("\r\n").split(separator)]
-    frames = [_block(file, block, separator, columns).select(wanted) for block in _blocks(lines)]
-    return pl.concat(frames) if frames else pl.DataFrame(schema=dict.fromkeys(wanted, pl.String))
+    lines = ((number, raw) for number, raw in file.raw_lines() if not (has_header and number == 1) and raw.strip())
+    while rows := list(islice(lines, _BLOCK_LINES)):
+        frame = _parsed(file, rows, separator, columns)
+        yield Block(frame.select(wanted), file, [number for number, _ in rows])
 
 
-def as_numbers(frame: "polars.DataFrame", column: str, file: SourceFile, *, first_line: int) -> "polars.Series":
-    """The column as numbers (empty = null).
-
-    Raises:
-        DatasetError: `file:line: field: value: fix` for the first cell that is no number.
-    """
-    import polars as pl
-
-    text = frame[column]
-    numbers = text.cast(pl.Float64, strict=False)
-    bad = (numbers.is_null() & text.is_not_null()) | numbers.is_nan().fill_null(value=False)
-    if bad.any():
-        index = int(bad.arg_true()[0])
-        place = f"{file.name}:{index + first_line}"
-        raise DatasetError(f"{place}: field '{column}': {text[index]!r} is not a number: correct it")
-    return numbers
-
-
-def _blocks(lines: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
-    while block := list(islice(lines, _BLOCK_LINES)):
-        yield block
-
-
-def _block(
-    file: SourceFile, block: list[tuple[int, bytes]], separator: str, columns: Sequence[str]
+def _parsed(
+    file: SourceFile, rows: list[tuple[int, bytes]], separator: str, columns: Sequence[str]
 ) -> "polars.DataFrame":
     import polars as pl
 
     mark = separator.encode() if len(separator) == 1 else _UNIT_SEPARATOR
-    data = b"".join(raw if raw.endswith(b"\n") else raw + b"\n" for _, raw in block)
+    data = b"".join(raw if raw.endswith(b"\n") else raw + b"\n" for _, raw in rows)
     if len(separator) > 1:
         data = data.replace(separator.encode(), mark)
     try:
@@ -85,18 +93,20 @@ def _block(
             quote_char='"' if separator == "," else None,
         )
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
-        _find_bad_line(file, block, separator, len(columns))
-        raise DatasetError(
-            f"{file.name}:{block[0][0]}: rows: {' '.join(str(error).split())[:120]}: correct them"
-        ) from error
-    if frame.height != len(block) or frame.get_column(columns[-1]).null_count():
-        _find_bad_line(file, block, separator, len(columns))
+        _find_bad_line(file, rows, separator, len(columns))
+        reason = " ".join(str(error).split())[:120]
+        raise DatasetError(f"{file.name}:{rows[0][0]}: rows: {reason}: correct them") from error
+    if frame.height != len(rows):
+        _find_bad_line(file, rows, separator, len(columns))
+        raise DatasetError(f"{file.name}:{rows[0][0]}: rows: line breaks in quotes: put each row on one line")
+    if frame.get_column(columns[-1]).null_count():
+        _find_bad_line(file, rows, separator, len(columns))
     return frame
 
 
-def _find_bad_line(file: SourceFile, block: list[tuple[int, bytes]], separator: str, num_columns: int) -> None:
+def _find_bad_line(file: SourceFile, rows: list[tuple[int, bytes]], separator: str, num_columns: int) -> None:
     """Raises DatasetError for the first line that does not split into `num_columns` cells."""
-    for number, raw in block:
+    for number, raw in rows:
         place = f"{file.name}:{number}"
         text = decode(raw, place).rstrip("\r\n")
         cells = text.count(separator) + 1

@@ -52,6 +52,8 @@ def guess_reader(source: Source, builder: str | None = None) -> Reader[Any]:
     best = max(able, key=lambda r: sureness[r.name])
     if sureness[best.name] > 0:
         return best
+    if source.with_suffix(".pkl", ".pickle"):
+        raise DatasetError(f"{source.name}: format: pickle files can run code: convert them to Parquet or CSV")
     raise DatasetError(
         f"{source.name}: format: no reader recognises it: force one with --option reader=NAME "
         f"({', '.join(r.name for r in able)})"

@@ -7,7 +7,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ranker.datasets.columns import as_numbers, read_columns
+from ranker.datasets.columns import iter_columns
 from ranker.datasets.interactions import Item
 from ranker.datasets.readers.base import pick
 from ranker.datasets.rows import as_number, iter_rows
@@ -28,6 +28,12 @@ _BATCH_ROWS = 200_000
 _MAX_TITLE_CHARS = 400
 
 
+def _schema() -> "dict[str, type[polars.DataType]]":
+    import polars as pl
+
+    return {"user": pl.String, "item": pl.String, "time": pl.Float64, "rating": pl.Float64}
+
+
 def delimited_frame(
     file: SourceFile, separator: str, columns: Sequence[str], *, has_header: bool = False
 ) -> "polars.DataFrame":
@@ -38,24 +44,18 @@ def delimited_frame(
     user, item = needed_column(file, columns, USER, "user"), needed_column(file, columns, ITEM, "item")
     time, rating = pick(names, *TIME), pick(names, *RATING)
     wanted = [user, item, *(c for c in (time, rating) if c is not None)]
-    frame = read_columns(file, separator=separator, columns=columns, wanted=wanted)
-    first_line = 2 if has_header else 1
-    frame = frame.slice(1) if has_header else frame
-    for column in (user, item):
-        empty = frame[column].is_null()
-        if empty.any():
-            line = int(empty.arg_true()[0]) + first_line
-            raise DatasetError(f"{file.name}:{line}: field '{column}': empty: every row needs user and item")
-    order = pl.Series(range(frame.height), dtype=pl.Float64)
-    nothing = pl.Series([None] * frame.height, dtype=pl.Float64)
-    return pl.DataFrame(
-        {
-            "user": frame[user],
-            "item": frame[item],
-            "time": as_numbers(frame, time, file, first_line=first_line) if time else order,
-            "rating": as_numbers(frame, rating, file, first_line=first_line) if rating else nothing,
+    frames = [pl.DataFrame(schema=_schema())]
+    for block in iter_columns(file, separator=separator, columns=columns, wanted=wanted, has_header=has_header):
+        order = pl.Series(block.lines, dtype=pl.Float64)
+        unrated = pl.Series([None] * block.frame.height, dtype=pl.Float64)
+        rows = {
+            "user": block.texts(user),
+            "item": block.texts(item),
+            "time": block.numbers(time).fill_null(0.0) if time else order,
+            "rating": block.numbers(rating) if rating else unrated,
         }
-    )
+        frames.append(pl.DataFrame(rows))
+    return pl.concat(frames)
 
 
 def needed_column(file: SourceFile, columns: Sequence[str], wanted: Sequence[str], what: str) -> str:
@@ -96,7 +96,7 @@ def collected_frame(
     """Interactions out of rows of any format, gathered in batches."""
     import polars as pl
 
-    schema = {"user": pl.String, "item": pl.String, "time": pl.Float64, "rating": pl.Float64}
+    schema = _schema()
     frames: list[pl.DataFrame] = []
     batch: list[tuple[str, str, float, float | None]] = []
     for number, row in enumerate(iter_rows(file)):

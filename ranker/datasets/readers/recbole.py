@@ -6,7 +6,7 @@ Format: https://recbole.io/docs/user_guide/data/atomic_files.html (a header of `
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ranker.datasets.columns import read_columns
+from ranker.datasets.columns import iter_columns
 from ranker.datasets.interactions import RECOMMENDATION, Interactions, Item
 from ranker.datasets.readers.base import Reader, pick
 from ranker.datasets.readers.frames import (
@@ -62,7 +62,8 @@ def _atomic_sequences(file: SourceFile) -> "polars.DataFrame":
     columns = _atomic_columns(file)
     user = needed_column(file, columns, USER, "user_id")
     wanted = [user, "item_id_list"] + (["item_id"] if "item_id" in columns else [])
-    frame = read_columns(file, separator="\t", columns=columns, wanted=wanted).slice(1)
+    blocks = iter_columns(file, separator="\t", columns=columns, wanted=wanted, has_header=True)
+    frame = pl.concat([pl.DataFrame(schema=dict.fromkeys(wanted, pl.String)), *(block.frame for block in blocks)])
     items = pl.col("item_id_list").fill_null("")
     if "item_id" in columns:
         items = items + " " + pl.col("item_id")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ranker.datasets import import_source
+from ranker.datasets import columns, import_source
 from ranker.datasets.readers import READERS
 from ranker.errors import DatasetError
 from ranker.schema import RankingTask
@@ -127,6 +127,20 @@ def test_interactions(tmp_path: Path, files: Callable[[], Files], reader: str) -
     assert "&amp;" not in task.candidate("2").text
 
 
+def test_long_files_are_read_in_blocks_and_blank_lines_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make(tmp_path, movielens_25m())
+    _, whole = imported(root, **SMALL)
+    monkeypatch.setattr(columns, "_BLOCK_LINES", 2)
+    (root / "ratings.csv").write_text((root / "ratings.csv").read_text().replace("\nu,2", "\n\n\nu,2") + "\n\n")
+    assert imported(root, **SMALL)[1] == whole
+    with (root / "ratings.csv").open("a") as file:
+        file.write("u,7,5.0\n")
+    with pytest.raises(DatasetError, match=r"^ratings\.csv:10: row: 3 cells where 4 are expected"):
+        imported(root, **SMALL)
+
+
 def test_titles_of_movielens_are_read_in_their_own_encoding(tmp_path: Path) -> None:
     files = movielens_1m() | {"movies.dat": "".join(f"{i}::Amélie {i}::Drama\n" for i in range(8))}
     _, (task,) = imported(make(tmp_path, files, encoding="iso-8859-1"), **SMALL)
@@ -160,6 +174,11 @@ def test_candidate_lists_beside_the_sequences(tmp_path: Path) -> None:
             r"^x\.inter:2: field 'timestamp': 'soon'",
         ),
         ("x.inter", "user_id:token\titem_id:token\ttimestamp:float\n\t1\t5\n", r"^x\.inter:2: field 'user_id': empty"),
+        (
+            "x.inter",
+            "user_id:token\titem_id:token\ttimestamp:float\n\nu\t1\tinf\n",
+            r"^x\.inter:3: field 'timestamp': 'inf'",
+        ),
         ("x.inter", "user_id:token\trating:float\nu\t1\n", r"^x\.inter:1: header: no item column"),
         ("x.item", "item_id:token\ttitle:token_seq\n1\n", r"^x\.item:2: row: 1 cells under 2"),
     ],
@@ -400,6 +419,11 @@ def test_mathqa_keeps_its_options(tmp_path: Path) -> None:
 def test_what_nobody_recognises_says_which_readers_there_are(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no reader recognises it: force one with --option reader=NAME"):
         import_source(make(tmp_path, {"notes.txt": "hello"}))
+
+
+def test_pickles_are_never_read(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="pickle files can run code: convert them to Parquet or CSV"):
+        import_source(make(tmp_path, {"routerbench_0shot.pkl": "x"}))
 
 
 def test_reader_names_are_unique_and_described() -> None:
