@@ -28,7 +28,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
         if state.is_world_process_zero:
             status = self._job.written_status()
             update = {"optimizer_step": state.global_step, "max_steps": state.max_steps, "state": JobState.RUNNING}
-            self._job.write_status(status.model_copy(update={**update, "message": "trains"}))
+            self._job.write_status(status.model_copy(update=update))
         if self._wants_to_stop(args):
             self.is_stopped = True
             control.should_save = control.should_training_stop = True

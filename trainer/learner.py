@@ -24,14 +24,20 @@ from trainer.sft import WarmStartTrainer, encode_rationales
 from trainer.titles import TitleTrainer, encode_titles
 
 
+class PassSize(NamedTuple):
+    """The largest forward pass with gradients."""
+
+    num_rows: int
+    row_tokens: int
+    logit_rows: int
+
+
 class Learner(NamedTuple):
     """A trainer, and what is known of it before it starts."""
 
     trainer: Any
     shape: ModelShape
-    tokens_per_pass: int
-    """Tokens of the largest forward pass with gradients."""
-    logit_rows: int
+    size: PassSize
     num_examples: int
     num_left_out: int
     """Examples that were too long or had no rationale."""
@@ -72,17 +78,18 @@ def make_learner(config: JobConfig, base: Path, material: Material, out: Path, c
     model = _load_policy(config, base, choose_dtype(config, device))
     encoder = Encoder(tokenizer)
     make = {"titles": _make_titles, "sft": _make_sft, "ppo": _make_rollouts, "grpo": _make_rollouts}[config.kind]
-    trainer, tokens, rows, num_used = make(config, model, encoder, material.examples.train, out, callbacks, device)
+    trainer, size, num_used = make(config, model, encoder, material.examples.train, out, callbacks, device)
     parameters = list(trainer.model.parameters())
     text_config = model.config.get_text_config()
     shape = ModelShape(
         num_parameters=sum(p.numel() for p in parameters),
         num_trained=sum(p.numel() for p in parameters if p.requires_grad),
         num_layers=text_config.num_hidden_layers,
+        num_heads=text_config.num_attention_heads,
         hidden_size=text_config.hidden_size,
         vocabulary=text_config.vocab_size,
     )
-    return Learner(trainer, shape, tokens, rows, num_used, len(material.examples.train) - num_used)
+    return Learner(trainer, shape, size, num_used, len(material.examples.train) - num_used)
 
 
 def _load_policy(config: JobConfig, base: Path, dtype: torch.dtype) -> Any:
@@ -153,7 +160,7 @@ def _make_titles(
     out: Path,
     callbacks: Any,
     device: Any,
-) -> tuple[Any, int, int, int]:
+) -> tuple[Any, PassSize, int]:
     rows = encode_titles(encoder, examples, config.max_prompt_tokens)
     _check_any(rows, config)
     adapter = _new_adapter(config, model)
@@ -169,7 +176,7 @@ def _make_titles(
     titles = [sum(map(len, r["row"].title_ids)) for r in rows]
     longest = max(len(r["row"].prompt_ids) + n for r, n in zip(rows, titles, strict=True))
     size = config.optimizer.batch_size
-    return trainer, size * longest, size * max(titles), len(rows)
+    return trainer, PassSize(1, size * longest, size * max(titles)), len(rows)
 
 
 def _make_sft(
@@ -180,7 +187,7 @@ def _make_sft(
     out: Path,
     callbacks: Any,
     device: Any,
-) -> tuple[Any, int, int, int]:
+) -> tuple[Any, PassSize, int]:
     rows = encode_rationales(encoder, examples, config.max_prompt_tokens)
     _check_any(rows, config)
     trainer = WarmStartTrainer(
@@ -191,8 +198,8 @@ def _make_sft(
         callbacks=list(callbacks),
         peft_config=_new_adapter(config, model),
     )
-    tokens = config.optimizer.batch_size * max(len(r["input_ids"]) for r in rows)
-    return trainer, tokens, tokens, len(rows)
+    longest, size = max(len(r["input_ids"]) for r in rows), config.optimizer.batch_size
+    return trainer, PassSize(size, longest, size * longest), len(rows)
 
 
 def _make_rollouts(
@@ -203,7 +210,7 @@ def _make_rollouts(
     out: Path,
     callbacks: Any,
     device: Any,
-) -> tuple[Any, int, int, int]:
+) -> tuple[Any, PassSize, int]:
     prompts = [example.render(encoder.chat_text) for example in examples]
     ids = {p.text: encoder.prompt_ids(p) for p in prompts}
     rows = [
@@ -238,8 +245,9 @@ def _make_rollouts(
             **options,
         )
         trainer = PPOTrainer(args=arguments, **shared)
-    tokens = config.optimizer.batch_size * (max(map(len, ids.values())) + p.max_completion_tokens)
-    return trainer, tokens, config.optimizer.batch_size * p.max_completion_tokens, len(rows)
+    longest = max(len(ids[str(row["prompt"])]) for row in rows) + p.max_completion_tokens
+    size = config.optimizer.batch_size
+    return trainer, PassSize(size, longest, size * p.max_completion_tokens), len(rows)
 
 
 def _rollout_options(config: JobConfig, out: Path, device: torch.device) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 weights       parameters x bytes each
 trained       parameters x (4 weight + 4 gradient + 8 Adam), float32
-activations   tokens x layers x (34 x hidden) x bytes / 2, all of them kept for the backward pass (Korthikanti et al. 2022)
+activations   tokens x layers x 34 x hidden x bytes / 2, kept for the backward pass (Korthikanti et al. 2022), and
+              36 x hidden more a token and layer where adapters read every input in float32
+attention     layers x heads x row length squared x rows x bytes x 2: with a mask, scores and weights are kept
 logits        rows of the vocabulary that are computed x vocabulary x 4 bytes x 3 (logits, log-softmax, gradient)
 process       interpreter and libraries
 """
@@ -21,6 +23,7 @@ class ModelShape(NamedTuple):
     num_parameters: int
     num_trained: int
     num_layers: int
+    num_heads: int
     hidden_size: int
     vocabulary: int
 
@@ -31,6 +34,7 @@ class MemoryEstimate(NamedTuple):
     weights: int
     trained: int
     activations: int
+    attention: int
     logits: int
     process: int
 
@@ -42,7 +46,8 @@ class MemoryEstimate(NamedTuple):
 def estimate_memory(
     shape: ModelShape,
     *,
-    tokens: int,
+    num_rows: int,
+    row_tokens: int,
     logit_rows: int,
     bytes_per_weight: int,
     num_scored_copies: int = 1,
@@ -51,18 +56,21 @@ def estimate_memory(
     """The peak of one optimizer step.
 
     Args:
-        tokens: of one forward pass, padding included.
-        logit_rows: positions of it whose next token is predicted.
+        num_rows: rows of one forward pass.
+        row_tokens: tokens of the longest row, padding included.
+        logit_rows: positions whose next token is predicted.
         bytes_per_weight: 2 for bf16, 4 for fp32.
         num_scored_copies: weights held at once (2 where a whole reference model stands beside the policy).
         is_checkpointed: activations are computed again in the backward pass.
     """
-    per_layer = 34 * shape.hidden_size * bytes_per_weight / 2
+    has_adapter = shape.num_trained < shape.num_parameters
+    per_layer = 34 * shape.hidden_size * bytes_per_weight / 2 + (36 * shape.hidden_size if has_adapter else 0)
     layers = 2 if is_checkpointed else shape.num_layers
     return MemoryEstimate(
         weights=shape.num_parameters * bytes_per_weight * num_scored_copies,
         trained=shape.num_trained * 16,
-        activations=int(tokens * layers * per_layer),
+        activations=int(num_rows * row_tokens * layers * per_layer),
+        attention=layers * shape.num_heads * num_rows * row_tokens**2 * bytes_per_weight * 2,
         logits=logit_rows * shape.vocabulary * 12,
         process=PROCESS_BYTES,
     )

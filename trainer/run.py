@@ -140,8 +140,7 @@ def _check_fits(config: JobConfig, learner: "Learner") -> str:
     available = torch.cuda.mem_get_info()[0] if is_gpu else psutil.virtual_memory().available
     estimate = estimate_memory(
         learner.shape,
-        tokens=learner.tokens_per_pass,
-        logit_rows=learner.logit_rows,
+        **learner.size._asdict(),
         bytes_per_weight=next(learner.trainer.model.parameters()).element_size(),
         num_scored_copies=2 if config.lora is None and config.kind in ("ppo", "grpo") else 1,
         is_checkpointed=config.gradient_checkpointing,
