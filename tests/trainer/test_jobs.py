@@ -2,14 +2,17 @@
 
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from ranker.errors import JobError, UsageError
 from trainer.config import JobConfig, make_config
 from trainer.jobs import Job, Jobs, JobState, process_start_time, write_whole
+from trainer.run import _wait_for_device
 
 NOBODY = 2**22 + 12345
 """A process id that Linux does not give out by default."""
@@ -127,3 +130,19 @@ def test_a_line_of_metrics_that_is_being_written_is_left_out(jobs: Jobs, tmp_pat
     assert list(job.metrics()) == rows
     job.drop_after(2)
     assert list(job.metrics()) == rows[:2]
+
+
+def test_one_job_a_device_and_a_waiting_one_can_be_stopped(jobs: Jobs, tmp_path: Path) -> None:
+    first, second = make_job(jobs, tmp_path), make_job(jobs, tmp_path)
+    for job in (first, second):
+        as_if_running(job)
+        set_status(job, state=JobState.QUEUED)
+    early, late = sorted((first, second))
+    device = tmp_path / "jobs" / ".device-cpu.lock"
+    held = FileLock(device, is_singleton=False)
+    assert _wait_for_device(early, jobs, held)
+    set_status(early, state=JobState.RUNNING)
+    threading.Timer(0.3, late.stop_path.touch).start()
+    assert not _wait_for_device(late, jobs, FileLock(device, is_singleton=False))
+    assert late.written_status().message == "waits for the device"
+    held.release()
