@@ -96,3 +96,14 @@ def test_reasoning_sets(folder: str, num_tasks: int) -> None:
     report, _ = examine(f"reasoning/{folder}")
     assert report.num_tasks == num_tasks
     assert report.relevant_per_task == {1: num_tasks}
+
+
+@pytest.mark.parametrize(
+    ("folder", "best_single", "oracle"), [("llmrouter_9llm", 0.620, 0.799), ("gsm8k_6llm", 0.855, 0.952)]
+)
+def test_scores_survive_the_import(folder: str, best_single: float, oracle: float) -> None:
+    tasks = list(import_source(DATA / "routing" / folder, options={"keep_tied": True}).tasks())
+    scores = [{c.candidate_id: c.metadata["score"] for c in t.candidates} for t in tasks]
+    means = [sum(s[m] for s in scores) / len(scores) for m in scores[0]]
+    assert max(means) == pytest.approx(best_single, abs=0.002)
+    assert sum(max(s.values()) for s in scores) / len(scores) == pytest.approx(oracle, abs=0.002)
