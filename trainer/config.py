@@ -118,6 +118,8 @@ class JobConfig(Record):
     """Of a CPU; 0 = all of them. Where others compute too, 1 is faster than 2."""
     priority: Annotated[int, Field(ge=0, le=100)] = 10
     """Of the queue: lower goes first."""
+    measured: Annotated[int, Field(ge=0, le=10_000)] = 40
+    """Held-out decisions that are measured before and after (kind `titles`); 0 = none."""
     ignore_memory: bool = False
     """Start even where the estimate does not fit."""
     placebo: Literal["none", "shuffled-corrections"] = "none"

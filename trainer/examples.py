@@ -140,6 +140,28 @@ def make_training_examples(
     return ExampleSet(train, held_out, [c for c in relevant if c.task_id in kept_apart])
 
 
+def make_held_out_examples(held_out: ExampleSet, limit: int) -> list[TrainingExample]:
+    """One decision over the whole pool of each held-out task: what corrections say of it, else what labels say.
+
+    Corrected tasks come first; a task is there once (its last correction), and not at all if nothing is known of it.
+    """
+    tasks = {t.task_id: t for t in held_out.held_out}
+    known = {c.task_id: k for c in held_out.held_out_corrections if (k := _known_of(c, tasks[c.task_id]))}
+    for task in held_out.held_out:
+        if task.task_id not in known and (tiers := tiers_of_labels(task)):
+            known[task.task_id] = _Known(task, tiers)
+    made = []
+    for k in list(known.values())[:limit]:
+        pool = k.pool if k.pool is not None else make_presentation_order(k.task, 0)
+        grades = dict(k.grades) if k.grades is not None else grade_exclusions(k.tiers, pool)
+        ids = (k.correction_id,) if k.correction_id else ()
+        source: Literal["base", "correction"] = "correction" if ids else "base"
+        made.append(
+            TrainingExample(task=k.task, pool=pool, grades=grades, tiers=k.tiers, source=source, correction_ids=ids)
+        )
+    return made
+
+
 def _known_of(correction: Correction, task: RankingTask) -> _Known | None:
     """What a correction says, or None if it says nothing that can be learnt."""
     if correction.kind is CorrectionKind.STEP:

@@ -133,11 +133,11 @@ class Job(NamedTuple):
 
     def heartbeat(self) -> dict[str, Any] | None:
         """Time and memory as the job last reported them."""
-        try:
-            value = json.loads((self.directory / "heartbeat.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return value if isinstance(value, dict) else None
+        return _read_object(self.directory / "heartbeat.json")
+
+    def result(self) -> dict[str, Any] | None:
+        """Time, memory, and the comparison on held-out decisions; None before the job has ended."""
+        return _read_object(self.directory / "result.json")
 
     def metrics(self) -> Iterator[dict[str, Any]]:
         """The logged optimizer steps, oldest first."""
@@ -285,6 +285,15 @@ class Jobs:
             if is_waiting and (status.priority, status.job_id) < (own.priority, own.job_id):
                 found.append(other.job_id)
         return found
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    """A JSON object, None if it is not there or cannot be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -36,6 +36,7 @@ class Learner(NamedTuple):
     """A trainer, and what is known of it before it starts."""
 
     trainer: Any
+    encoder: Encoder
     shape: ModelShape
     size: PassSize
     num_examples: int
@@ -89,7 +90,7 @@ def make_learner(config: JobConfig, base: Path, material: Material, out: Path, c
         hidden_size=text_config.hidden_size,
         vocabulary=text_config.vocab_size,
     )
-    return Learner(trainer, shape, size, num_used, len(material.examples.train) - num_used)
+    return Learner(trainer, encoder, shape, size, num_used, len(material.examples.train) - num_used)
 
 
 def _load_policy(config: JobConfig, base: Path, dtype: torch.dtype) -> Any:

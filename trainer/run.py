@@ -26,6 +26,7 @@ from ranker.elimination import AnswerFormat
 from ranker.prompts import PROMPT_VERSION
 from trainer.checkpoints import PARTIAL, Provenance, newest_checkpoint, read_provenance
 from trainer.config import JobConfig
+from trainer.examples import make_held_out_examples
 from trainer.failures import explain_failure
 from trainer.jobs import ROOT, Job, Jobs, JobState, process_start_time, write_whole
 from trainer.material import Material, read_material
@@ -93,12 +94,15 @@ def _run(job: Job, registry: Registry) -> tuple[JobState, str]:
     material = read_material(config)
     from trainer.callbacks import Heartbeat, JobCallback
     from trainer.learner import make_learner
+    from trainer.measure import compare_held_out, measure_agreement, measure_before
 
     with Heartbeat(job) as heartbeat:
         callback = JobCallback(job)
         learner = make_learner(config, Path(card.directory), material, job.checkpoints, [callback])
         fits = _check_fits(config, learner)
         learner.trainer.provenance = make_provenance(job, config, card, material)
+        held_out = make_held_out_examples(material.examples, config.measured if config.kind == "titles" else 0)
+        before = measure_before(job, learner.trainer.model, learner.encoder, held_out)
         checkpoint = newest_checkpoint(job.checkpoints)
         done = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
         job.drop_after(done)
@@ -112,7 +116,9 @@ def _run(job: Job, registry: Registry) -> tuple[JobState, str]:
         num_steps = learner.trainer.state.global_step
         if newest_checkpoint(job.checkpoints) is None or not (job.checkpoints / f"checkpoint-{num_steps}").is_dir():
             learner.trainer._save_checkpoint(learner.trainer.model, None)
-        _write_result(job, learner, num_steps - done, seconds, heartbeat.peak_bytes)
+        after = measure_agreement(learner.trainer.model, learner.encoder, held_out)
+        held = compare_held_out(before, after)
+        _write_result(job, learner, num_steps - done, seconds, heartbeat.peak_bytes, held)
     is_stopped = callback.is_stopped and num_steps < config.optimizer.max_steps
     saved = f"checkpoint-{num_steps} is saved"
     return (JobState.STOPPED, f"stopped; {saved}") if is_stopped else (JobState.DONE, f"done; {saved}")
@@ -192,7 +198,9 @@ def code_version() -> str:
         return "unknown"
 
 
-def _write_result(job: Job, learner: "Learner", num_steps: int, seconds: float, peak_bytes: int) -> None:
+def _write_result(
+    job: Job, learner: "Learner", num_steps: int, seconds: float, peak_bytes: int, held_out: dict[str, Any] | None
+) -> None:
     result = {
         "optimizer_steps": num_steps,
         "seconds": round(seconds, 1),
@@ -202,6 +210,7 @@ def _write_result(job: Job, learner: "Learner", num_steps: int, seconds: float, 
         "num_examples": learner.num_examples,
         "num_left_out": learner.num_left_out,
         "num_trained_parameters": learner.shape.num_trained,
+        "held_out": held_out,
     }
     write_whole(job.directory / "result.json", json.dumps(result, indent=2) + "\n")
 

@@ -109,8 +109,16 @@ def show_job(arguments: argparse.Namespace) -> int:
     for row in metrics[-1:]:
         shown = {k: v for k, v in row.items() if k not in ("time", "optimizer_step")}
         print_table(("metric", f"step {row['optimizer_step']}"), [(k, f"{v:.4g}") for k, v in shown.items()])
+    for name, value in ((job.result() or {}).get("held_out") or {}).items():
+        if name != "num_decisions":
+            print(f"held out, {name.replace('_', ' ')}: {_interval(value)}")
     print("\n".join(["checkpoints:", *(checkpoints or ["none yet"]), f"log: {job.log_path}"]))
     return 0
+
+
+def _interval(value: dict[str, float]) -> str:
+    middle = value.get("mean", value.get("difference", 0.0))
+    return f"{middle:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
 
 def stop_job(arguments: argparse.Namespace) -> int:

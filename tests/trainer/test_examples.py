@@ -5,7 +5,14 @@ import asyncio
 from ranker.backends.scripted import ScriptedBackend
 from ranker.elimination import RankConfig, StepFinished, make_presentation_order, rank_events
 from ranker.schema import Candidate, Correction, CorrectionKind, Domain, Mode, RankingTask
-from trainer.examples import ExampleConfig, count_by_size, is_held_out, latest_corrections, make_training_examples
+from trainer.examples import (
+    ExampleConfig,
+    count_by_size,
+    is_held_out,
+    latest_corrections,
+    make_held_out_examples,
+    make_training_examples,
+)
 
 
 def make_task(number: int, *, num_candidates: int = 8, is_labelled: bool = True) -> RankingTask:
@@ -136,3 +143,15 @@ def test_the_order_in_the_prompt_is_a_presentation_order() -> None:
     made = make_training_examples([TASKS[0]], [], ExampleConfig(num_examples=60, held_out_share=0, min_pool=8)).train
     assert len({e.pool for e in made}) > 50
     assert make_presentation_order(TASKS[0], 0) != make_presentation_order(TASKS[0], 1)
+
+
+def test_what_is_held_out_is_measured_on_whole_pools() -> None:
+    corrections = [make_correction(n, f"t{n}") for n in range(0, 60, 2)]
+    made = make_training_examples(TASKS, corrections, ExampleConfig())
+    measured = make_held_out_examples(made, 1000)
+    assert len(measured) == len(made.held_out)
+    num_corrected = len(made.held_out_corrections)
+    assert 0 < num_corrected < len(measured)
+    assert [e.source for e in measured] == ["correction"] * num_corrected + ["base"] * (len(measured) - num_corrected)
+    assert all(len(e.pool) == 8 for e in measured)
+    assert len(make_held_out_examples(made, 3)) == 3

@@ -21,6 +21,7 @@ from ranker.schema import Candidate, Domain, RankingTask
 from trainer.checkpoints import newest_checkpoint, read_provenance
 from trainer.config import make_config
 from trainer.corrections import dump_corrections
+from trainer.examples import is_held_out
 from trainer.failures import NotFiniteError, explain_failure
 from trainer.jobs import Job, Jobs, JobState
 from trainer.registry import ModelCard, Registry, write_card
@@ -94,6 +95,10 @@ def test_titles_learn_are_promoted_and_rank(studio: Studio) -> None:
     assert [row["optimizer_step"] for row in rows] == list(range(1, 13))
     assert rows[0]["kl"] == pytest.approx(0, abs=1e-6), "before the first update the policy is the reference"
     assert sum(row["loss"] for row in rows[-3:]) < sum(row["loss"] for row in rows[:3])
+    result = job.result()
+    assert result is not None
+    assert result["held_out"]["num_decisions"] == sum(is_held_out(t.task_id, 0.2) for t in TASKS) > 2
+    assert -1 < result["held_out"]["after_minus_before"]["difference"] < 1
     checkpoint = newest_checkpoint(job.checkpoints)
     assert checkpoint is not None
     card = studio.registry.promote(str(checkpoint))
