@@ -275,4 +275,16 @@ class Correction(Record):
     reason: str = ""
     payload: Mapping[str, Any] = Field(default_factory=dict)
     """`ranking`: {"order": [[id, ...], ...]} best first, ids in one inner list are tied; may be partial."""
+    """`step`: {"pool": [id, ...], "exclude": [id, ...], "keep": [id, ...]}; `label`: {"relevant": [id, ...]}."""
     supersedes: str | None = None
+    """The correction_id of the same author that this one takes the place of."""
+    dataset: str | None = None
+    """`NAME@VERSION` of the task's dataset, where it is stored."""
+    duration_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """From first sight of the task to submitting."""
+    model: str | None = None
+    """Whose trace the author had before them; with `prompt_version`, of that trace."""
+    prompt_version: str | None = None
+    guideline_version: int | None = None
+    is_gold: bool = False
+    """Known to be right: others are measured by it."""

@@ -18,6 +18,7 @@ from starlette.types import Scope
 from ranker.errors import UsageError
 from studio.api import add_api
 from studio.context import Context
+from studio.corrections import Corrections
 from studio.hub import Hub
 from studio.library import Library
 from studio.mcp import add_mcp
@@ -74,7 +75,14 @@ def open_context(settings: Settings) -> Context:
         rankings = Rankings(store, registry, hub, default_model=settings.model)
         on_failure.pop_all()
     return Context(
-        settings=settings, store=store, library=library, registry=registry, hub=hub, rankings=rankings, lock=lock
+        settings=settings,
+        store=store,
+        library=library,
+        registry=registry,
+        hub=hub,
+        rankings=rankings,
+        corrections=Corrections(store),
+        lock=lock,
     )
 
 

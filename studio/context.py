@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from filelock import BaseFileLock
 
+from studio.corrections import Corrections
 from studio.hub import Hub
 from studio.library import Library
 from studio.ranking import Rankings
@@ -22,6 +23,7 @@ class Context:
     registry: Registry
     hub: Hub
     rankings: Rankings
+    corrections: Corrections
     lock: BaseFileLock | None = None
     """Held while this studio uses its data directory."""
 

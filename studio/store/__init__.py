@@ -1,12 +1,23 @@
-"""The studio's database: datasets with their tasks, traces with their steps. Knows no model and no page."""
+"""The studio's database: datasets with their tasks, traces with their steps, corrections with the people behind them.
+
+Knows no model and no page.
+"""
 
 from pathlib import Path
 
+from studio.store.assignments import AssignmentSection
+from studio.store.corrections import CorrectionSection
 from studio.store.database import Database
 from studio.store.datasets import DatasetSection
+from studio.store.drafts import DraftSection
 from studio.store.records import (
+    Annotator,
     DatasetInfo,
+    Draft,
+    DraftConflict,
+    Guideline,
     NotStoredError,
+    StaleError,
     StoredTrace,
     TaskPage,
     TaskRow,
@@ -19,8 +30,13 @@ from studio.store.records import (
 from studio.store.traces import TraceSection, new_trace_id
 
 __all__ = [
+    "Annotator",
     "DatasetInfo",
+    "Draft",
+    "DraftConflict",
+    "Guideline",
     "NotStoredError",
+    "StaleError",
     "Store",
     "StoredTrace",
     "TaskPage",
@@ -47,6 +63,9 @@ class Store:
         self._database = Database(path)
         self.datasets = DatasetSection(self._database)
         self.traces = TraceSection(self._database)
+        self.corrections = CorrectionSection(self._database)
+        self.drafts = DraftSection(self._database)
+        self.assignments = AssignmentSection(self._database)
 
     def verify(self) -> list[str]:
         """Check the file and re-derive everything that is stored twice. Returns problems, one line each."""

@@ -18,6 +18,10 @@ class NotStoredError(StoreError):
     """There is no row of that id."""
 
 
+class StaleError(StoreError):
+    """Something newer is there than what the caller has seen. Nothing was overwritten."""
+
+
 class TraceState(StrEnum):
     """Where a trace stands."""
 
@@ -107,6 +111,16 @@ class TracePage(NamedTuple):
     total: int
 
 
+class FinishedRanking(NamedTuple):
+    """What a finished trace came to."""
+
+    trace_id: str
+    task_id: str
+    model: str
+    ranking: tuple[str, ...]
+    rank_of_relevant: int | None
+
+
 class StoredTrace(TraceRow):
     """A trace with all that is known about it. `steps` are the finished ones, with their prompts."""
 
@@ -150,3 +164,44 @@ class TraceFilter(Record):
     min_rank: int | None = None
     since: str | None = None
     """ISO 8601, UTC; created then or later."""
+
+
+class Annotator(Record):
+    """A person who corrects."""
+
+    id: int
+    name: str
+    created_at: str
+    is_forgotten: bool
+
+
+class DraftConflict(Record):
+    """A save that came too late: somebody (or another tab) had saved something newer."""
+
+    payload: Mapping[str, Any]
+    base_revision: int
+    """The revision that it started from."""
+    saved_at: str
+
+
+class Draft(Record):
+    """What an author has not submitted yet of a task."""
+
+    revision: int
+    """0 = nothing was ever saved. Name it with the next save."""
+    payload: Mapping[str, Any] | None
+    """None = nothing saved, or what was saved has been submitted."""
+    saved_at: str | None
+    conflicts: tuple[DraftConflict, ...] = ()
+    """Oldest first."""
+
+
+class Guideline(Record):
+    """One version of what annotators are told."""
+
+    version: int
+    dataset: str | None
+    """Name of the dataset that it is for; None = all."""
+    text: str
+    """Markdown."""
+    created_at: str

@@ -81,3 +81,75 @@ class StepTable(SQLModel, table=True):
     outcome: str
     excluded_id: str
     record: str = Field(sa_column=Column(Text, nullable=False))
+
+
+class AnnotatorTable(SQLModel, table=True):
+    """A person who corrects. The name can be taken away; the row, and what they said, stays."""
+
+    __tablename__ = "annotator"
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True)
+    created_at: str
+    forgotten_at: str | None = None
+
+
+class CorrectionTable(SQLModel, table=True):
+    """One thing that one person said. Never changed; a later row names it in `supersedes`."""
+
+    __tablename__ = "correction"
+    __table_args__ = (Index("ix_correction_task", "task_pk", "annotator_pk", "subject"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    correction_id: str = Field(unique=True)
+    task_pk: int = Field(foreign_key="task.id")
+    annotator_pk: int = Field(foreign_key="annotator.id", index=True)
+    trace_id: str | None = None
+    kind: str
+    subject: str
+    created_at: str
+    duration_s: float | None = None
+    reason: str
+    payload: str = Field(sa_column=Column(Text, nullable=False))
+    supersedes: str | None = Field(default=None, foreign_key="correction.correction_id", unique=True)
+    model: str | None = None
+    prompt_version: str | None = None
+    guideline_version: int | None = None
+    is_gold: bool = False
+
+
+class DraftTable(SQLModel, table=True):
+    """What somebody has not submitted yet. `revision` None = a save that came too late and was kept beside."""
+
+    __tablename__ = "draft"
+    __table_args__ = (UniqueConstraint("annotator_pk", "task_pk", "revision"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    annotator_pk: int = Field(foreign_key="annotator.id")
+    task_pk: int = Field(foreign_key="task.id")
+    revision: int | None = None
+    base_revision: int
+    payload: str | None = Field(default=None, sa_column=Column(Text))
+    saved_at: str
+
+
+class AssignmentTable(SQLModel, table=True):
+    """Who has which task before them, until when; or has skipped it."""
+
+    __tablename__ = "assignment"
+
+    annotator_pk: int = Field(foreign_key="annotator.id", primary_key=True)
+    task_pk: int = Field(foreign_key="task.id", primary_key=True, index=True)
+    expires_at: str
+    skipped_at: str | None = None
+
+
+class GuidelineTable(SQLModel, table=True):
+    """One version of what annotators are told, in Markdown. Never changed."""
+
+    __tablename__ = "guideline"
+
+    version: int | None = Field(default=None, primary_key=True)
+    dataset: str | None = Field(default=None, index=True)
+    text: str = Field(sa_column=Column(Text, nullable=False))
+    created_at: str

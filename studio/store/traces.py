@@ -15,7 +15,16 @@ from sqlmodel import Session, col, select
 from ranker.metrics import rank_of_relevant
 from ranker.schema import EliminationStep, Mode, Outcome, RankingTask, RankingTrace, Totals
 from studio.store.database import Database
-from studio.store.records import NotStoredError, StoredTrace, TraceFilter, TracePage, TraceRow, TraceState, now_utc
+from studio.store.records import (
+    FinishedRanking,
+    NotStoredError,
+    StoredTrace,
+    TraceFilter,
+    TracePage,
+    TraceRow,
+    TraceState,
+    now_utc,
+)
 from studio.store.tables import DatasetTable, StepTable, TaskTable, TraceTable
 from studio.store.taskrows import search_text
 from studio.store.tracequery import row_fields, select_traces
@@ -186,6 +195,30 @@ class TraceSection:
             total = session.execute(select(func.count()).select_from(ids)).scalar_one()
             page = session.execute(query.offset(max(0, offset)).limit(max(0, limit)))
             return TracePage([TraceRow.model_validate(row_fields(row)) for row in page], total)
+
+    def finished_of(self, dataset_id: int) -> list[FinishedRanking]:
+        """The rankings of all finished traces of a dataset, newest first, without their steps."""
+        query = select_traces(TraceFilter(dataset_id=dataset_id, state=TraceState.FINISHED))
+        with self._database.read() as session:
+            return [
+                FinishedRanking(
+                    row.trace_id, row.task_id, row.model, tuple(json.loads(row.ranking)), row.rank_of_relevant
+                )
+                for row in session.execute(query)
+            ]
+
+    def probabilities(self, trace_ids: Sequence[str]) -> dict[str, list[dict[str, float]]]:
+        """trace_id -> the exclusion probabilities of its steps, of those steps that have them."""
+        found: dict[str, list[dict[str, float]]] = {trace_id: [] for trace_id in trace_ids}
+        query = sql_select(col(TraceTable.trace_id), func.json_extract(StepTable.record, "$.probabilities"))
+        query = query.join(StepTable, col(StepTable.trace_pk) == col(TraceTable.id))
+        for start in range(0, len(trace_ids), 500):
+            with self._database.read() as session:
+                chunk = query.where(col(TraceTable.trace_id).in_(trace_ids[start : start + 500]))
+                for trace_id, probabilities in session.execute(chunk.order_by(col(StepTable.step_index))):
+                    if probabilities is not None:
+                        found[trace_id].append(json.loads(probabilities))
+        return found
 
     def models(self) -> list[str]:
         """Names of all models that traces are of."""

@@ -14,6 +14,7 @@ from studio.store.records import TraceState
 from studio.store.tables import DatasetTable, StepTable, TaskTable, TraceTable
 from studio.store.taskrows import chain_hash, search_text
 from studio.store.traces import reasoning_text
+from studio.store.verifycorrections import check_corrections
 
 
 def verify_database(database: Database) -> list[str]:
@@ -25,6 +26,7 @@ def verify_database(database: Database) -> list[str]:
         for trace_pk in session.exec(select(TraceTable.id).order_by(col(TraceTable.id))).all():
             problems += _check_trace(session, session.get_one(TraceTable, trace_pk))
             session.expunge_all()
+        problems += check_corrections(session)
     return problems
 
 
