@@ -21,6 +21,9 @@ _NAMES: Final = {
 }
 _NAMES_ROUTING: Final = {"reward": "reward", "regret": "regret", "effect": "effect", "cost": "cost"}
 
+_PLAIN: Final[Mapping[str, Callable[[float], str]]] = {"rank": "{:.2f}".format, "cost": "{:.3g}".format}
+"""Metrics that are no shares: printed as they are."""
+
 
 def to_markdown(results: Results) -> str:
     """The whole file for a reader: overview, one table a dataset, comparisons, and how to make it again."""
@@ -90,7 +93,7 @@ FORMATS: Final[Mapping[str, Callable[[Results], str]]] = {".md": to_markdown, ".
 
 def _preface(results: Results) -> str:
     return (
-        "All values x 100 unless said otherwise. [low, high]: 95% bootstrap interval by query "
+        "All values x 100, but mean rank and cost. [low, high]: 95% bootstrap interval by query "
         f"({results.num_draws:,} draws). *skill*: (value - random floor) / (1 - floor). *spread*: best less worst mean over the "
         "reshuffles of candidate order. Lines in italics are the paper's published figures: other queries, splits and pools "
         "than ours. A dagger marks a row of fewer queries than the others."
@@ -129,8 +132,9 @@ def _about(dataset: DatasetRecord) -> str:
     lines = [
         f"{dataset.source}. Split `{dataset.split}`: {dataset.num_tasks:,} queries with known relevance"
         + (f" ({dataset.num_unjudged:,} without were left out)" if dataset.num_unjudged else "")
-        + f", {len(dataset.task_ids):,} taken; {pools} candidates, {dataset.mean_relevant:g} relevant on average. "
-        f"SHA-256 `{dataset.sha256[:16]}`.",
+        + f", {len(dataset.task_ids):,} taken; {pools} candidates, {dataset.mean_relevant:g} relevant on average"
+        + (" (judged ones that are not listed included)" if dataset.metric == "ndcg@10" else "")
+        + f". SHA-256 `{dataset.sha256[:16]}`.",
         *(f"- {note}" for note in dataset.notes),
     ]
     return "\n".join(lines)
@@ -167,7 +171,7 @@ def _line(row: Row, dataset: DatasetRecord, columns: Sequence[str]) -> list[str]
     cells = [row.system, n, f"{_percent(lead.mean)} [{_range(lead)}]", skill, f"{100 * lead.spread:.1f}"]
     for metric in columns:
         mean = row.metrics[metric].mean
-        cells.append(f"{mean:.2f}" if metric == "rank" else _percent(mean))
+        cells.append(_PLAIN.get(metric, _percent)(mean))
     if not usage.num_calls:
         return [*cells, "", "", f"{usage.seconds:.3f}", "", "", ""]
     tokens = f"{usage.prompt_tokens:,.0f} / {usage.completion_tokens:,.0f}"
