@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ranker.datasets.hubrows import network_errors
 from ranker.errors import CheckpointError
 from trainer.modelfiles import Report
 
@@ -45,7 +46,6 @@ def download_repository(repository: str, directory: Path, report: Report) -> Non
 
 def main(arguments: list[str]) -> int:
     """Called with the repository and the directory. Returns 0, or 1 with one line of reason on standard output."""
-    import httpx
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
         log.info("the hub asks for a login: accept its terms there, set HF_TOKEN, then add it again")
     except RepositoryNotFoundError:
         log.info("the hub has no such model, or it is private: check the spelling, or set HF_TOKEN")
-    except (LocalEntryNotFoundError, httpx.TransportError):
+    except (LocalEntryNotFoundError, *network_errors()):
         log.info("the hub cannot be reached: connect to the network, or add a local directory")
     except (HfHubHTTPError, OSError) as error:
         log.info("%s: add it again: it goes on from here", str(error).splitlines()[0])

@@ -17,7 +17,7 @@ from typing import Any
 def main(arguments: list[str]) -> int:
     """Carry out one command; 2 with one line on standard error if the hub does not give what is asked for."""
     command, dataset_id, config, *rest = arguments
-    expected: tuple[type[Exception], ...] = (*_network_errors(), OSError, ValueError, RuntimeError)
+    expected: tuple[type[Exception], ...] = (*network_errors(), OSError, ValueError, RuntimeError)
     try:
         if command == "about":
             _write(_about(dataset_id, config or None))
@@ -50,7 +50,7 @@ def _write(value: Any) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
 
 
-def _network_errors() -> tuple[type[Exception], ...]:
+def network_errors() -> tuple[type[Exception], ...]:
     """What the hub's client raises when nobody answers: the HTTP library under it differs between its versions."""
     found: list[type[Exception]] = []
     for name in ("httpx", "httpx2"):
