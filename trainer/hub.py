@@ -18,6 +18,7 @@ from trainer.modelfiles import Report
 log = logging.getLogger(__name__)
 
 WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt", "README.md", "LICENSE*")
+UNREACHABLE = "the hub cannot be reached: connect to the network, or add a local directory"
 SOURCE_ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -50,16 +51,19 @@ def main(arguments: list[str]) -> int:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     repository, directory = arguments
+    unreachable: tuple[type[Exception], ...] = network_errors()
     try:
         snapshot_download(repository, local_dir=directory, allow_patterns=list(WANTED))
     except GatedRepoError:
         log.info("the hub asks for a login: accept its terms there, set HF_TOKEN, then add it again")
     except RepositoryNotFoundError:
         log.info("the hub has no such model, or it is private: check the spelling, or set HF_TOKEN")
-    except (LocalEntryNotFoundError, *network_errors()):
-        log.info("the hub cannot be reached: connect to the network, or add a local directory")
+    except LocalEntryNotFoundError:
+        log.info(UNREACHABLE)
     except (HfHubHTTPError, OSError) as error:
         log.info("%s: add it again: it goes on from here", str(error).splitlines()[0])
+    except unreachable:
+        log.info(UNREACHABLE)
     else:
         return 0
     return 1
