@@ -6,7 +6,7 @@ from ranker.errors import UsageError
 from ranker.schema import Domain
 from studio.components.picker import Option, Picked, pick_list
 from studio.context import Context
-from studio.store import DatasetInfo, TaskRow
+from studio.store import DatasetInfo, TaskRow, TraceRow
 
 PAGE_TASKS = 5
 LAST_OF_HISTORY = 3
@@ -45,7 +45,7 @@ def _option(context: Context, dataset_id: int, row: TaskRow) -> Option:
     return Option(row.task_id, task_name(context, dataset_id, row), f"{row.task_id}, {row.num_candidates} candidates")
 
 
-def task_name(context: Context, dataset_id: int, row: TaskRow) -> str:
+def task_name(context: Context, dataset_id: int, row: TaskRow | TraceRow) -> str:
     """What tells tasks apart: the query, or where there is a history (whose queries are often alike) its end."""
     history = context.library.task(dataset_id, row.task_id).history if row.domain is Domain.RECOMMENDATION else ()
     return "After " + ", ".join(history[-LAST_OF_HISTORY:]) if history else row.summary or row.task_id

@@ -15,7 +15,7 @@ from studio.components.table import Column, Table, link, table
 from studio.components.trace_view import TraceView, show_traces
 from studio.components.view import number_of
 from studio.context import Context
-from studio.pages.tasklist import dataset_options
+from studio.pages.tasklist import dataset_options, task_name
 from studio.pages.wiring import Said, page_load, sent_by, wire
 from studio.store import StoredTrace, TraceFilter, TraceRow, TraceState
 
@@ -150,7 +150,7 @@ def _page(context: Context, filters: TraceFilter, offset: int) -> dict[str, Any]
     return table(
         "Traces",
         _COLUMNS,
-        [_row(row) for row in page.rows],
+        [_row(row, task_name(context, row.dataset_id, row)) for row in page.rows],
         total=page.total,
         offset=offset,
         limit=PAGE_TRACES,
@@ -168,15 +168,15 @@ def export_path(filters: TraceFilter) -> str:
     return "/api/traces/export" + (f"?{query}" if query else "")
 
 
-def _row(row: TraceRow) -> dict[str, Any]:
+def _row(row: TraceRow, name: str) -> dict[str, Any]:
     outcomes = ", ".join(f"{number} {_OUTCOMES[outcome]}" for outcome, number in row.totals.outcomes.items())
     branch = ", what-if" if row.parent_trace_id else ""
     return {
         "id": row.trace_id,
-        "name": row.summary,
+        "name": name,
         "group": f"{row.dataset_id}/{row.task_id}",
         "cells": {
-            "task": link(row.summary or row.task_id, f"/traces?trace={row.trace_id}", f"{row.dataset}, {row.task_id}"),
+            "task": link(name, f"/traces?trace={row.trace_id}", f"{row.dataset}, {row.task_id}"),
             "state": row.state.value,
             "model": {"text": row.model, "sub": row.mode.value + branch},
             "outcomes": outcomes,
