@@ -169,6 +169,7 @@ def _make_titles(
         model=model if adapter is None else get_peft_model(model, adapter),
         args=TrainingArguments(remove_unused_columns=False, **_arguments(config, out, device)),
         train_dataset=rows,
+        processing_class=encoder.tokenizer,
         callbacks=list(callbacks),
         loss=config.titles.loss,
         scale=config.titles.scale,

@@ -155,7 +155,7 @@ class Registry:
     def promote(self, name_or_path: str, *, report: Report | None = None) -> ModelCard:
         """Make a model the default: a registered name, or a directory (which is added under its own name first)."""
         path = Path(name_or_path).expanduser()
-        if not self.has(name_or_path) and (path / ADAPTER_CONFIG).is_file():
+        if not self.has(name_or_path) and ((path / PROVENANCE).is_file() or (path / ADAPTER_CONFIG).is_file()):
             card = self._add_checkpoint(path.resolve(), report or _ignore)
         elif not self.has(name_or_path) and path.is_dir():
             card = self.add(path, path.resolve().name, report=report)
@@ -253,34 +253,34 @@ class Registry:
         return write_card(self._dir, card)
 
     def _add_checkpoint(self, path: Path, report: Report) -> ModelCard:
-        """Take in what a training job left: the adapter is copied, so that the job may be deleted; the base stays."""
+        """Take in what a training job left, adapter or all weights, as a copy: the job may be deleted."""
         provenance = read_provenance(path)
-        base = self.card(provenance.base_model)
-        if provenance.base_sha256 is not None and base.sha256 != provenance.base_sha256:
-            raise CheckpointError(f"{path}: base model {base.name}: has changed since the training: train again")
         name = f"{provenance.kind}-{provenance.job_id}-{provenance.optimizer_step}"
         if self.has(name):
             return self.card(name)
-        report(f"copying the adapter of {path.name}", None)
+        report(f"copying {path.name}", None)
+        made = {
+            "name": name,
+            "answer_format": AnswerFormat(provenance.answer_format),
+            "think_tokens": provenance.think_tokens,
+            "source": f"{provenance.base_model} + {path}",
+            "added_at": _now(),
+        }
+        if not (path / ADAPTER_CONFIG).is_file():
+            workplace = self._dir / ".partial" / name
+            shutil.rmtree(workplace, ignore_errors=True)
+            shutil.copytree(path, workplace, ignore=shutil.ignore_patterns("*.pt", "*.pth", "*.bin"))
+            return self._settle(workplace, ModelCard.model_validate(made), report)
+        base = self.card(provenance.base_model)
+        if provenance.base_sha256 is not None and base.sha256 != provenance.base_sha256:
+            raise CheckpointError(f"{path}: base model {base.name}: has changed since the training: train again")
         target = self._dir / name / "adapter"
         target.mkdir(parents=True, exist_ok=True)
         for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, PROVENANCE):
             if not (path / file).is_file():
                 raise CheckpointError(f"{path / file}: missing: give a checkpoint that a training job finished")
             shutil.copyfile(path / file, target / file)
-        card = ModelCard(
-            name=name,
-            directory=base.directory,
-            adapter="adapter",
-            answer_format=AnswerFormat(provenance.answer_format),
-            think_tokens=provenance.think_tokens,
-            source=f"{base.name} + {path}",
-            license=base.license,
-            sha256=base.sha256,
-            num_parameters=base.num_parameters,
-            added_at=_now(),
-        )
-        return write_card(self._dir, card)
+        return write_card(self._dir, base.model_copy(update={**made, "adapter": "adapter"}))
 
     def _add_from_hub(self, repository: str, name: str, answer_format: AnswerFormat, report: Report) -> ModelCard:
         self._dir.mkdir(parents=True, exist_ok=True)

@@ -111,6 +111,16 @@ def test_titles_learn_are_promoted_and_rank(studio: Studio) -> None:
     assert studio.registry.promote(str(checkpoint)) == card, "promoting again changes nothing"
 
 
+def test_all_weights_can_be_trained_and_promoted(studio: Studio) -> None:
+    job = studio.job("titles", max_steps=2, lora=None)
+    studio.run(job)
+    card = studio.registry.promote(str(newest_checkpoint(job.checkpoints)))
+    assert card.adapter is None and card.num_parameters == studio.registry.card(card.name).num_parameters
+    for left_over in ("optimizer.pt", "rng_state.pth"):
+        assert not (Path(card.directory) / left_over).exists()
+    assert rank(TASKS[0], studio.registry.load(), RankConfig(think_tokens=0)).model == card.name
+
+
 def test_a_promoted_model_is_trained_further(studio: Studio) -> None:
     first = studio.job("titles", max_steps=2)
     studio.run(first)
