@@ -32,6 +32,7 @@ from ranker.schema import Record
 from trainer.checkpoints import newest_checkpoint
 from trainer.config import JobConfig, dump_config, read_config
 from trainer.failures import explain_disappearance
+from trainer.registry import Registry
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 JOB_ID: Final = re.compile(r"\d{8}-\d{6}-[a-z0-9]{4}")
@@ -188,7 +189,8 @@ class Jobs:
             data = config.data.model_copy(
                 update={"tasks": _copy(config.data.tasks, job), "corrections": _copy(config.data.corrections, job)}
             )
-            write_whole(job.config_path, dump_config(config.model_copy(update={"data": data})))
+            model = config.model or Registry(self._models_dir).default_name()  # the default may be another one later
+            write_whole(job.config_path, dump_config(config.model_copy(update={"data": data, "model": model})))
             job.write_status(
                 JobStatus(
                     job_id=job.job_id,

@@ -50,6 +50,7 @@ def test_a_job_keeps_copies_of_what_it_reads(jobs: Jobs, tmp_path: Path) -> None
     job = make_job(jobs, tmp_path, name="films")
     (tmp_path / "films.jsonl").unlink()
     assert jobs.status(job).state is JobState.QUEUED
+    assert job.config().model == "smollm2-135m-instruct", "the default of now, whatever is promoted while it waits"
     assert Path(job.config().data.tasks[0]).read_text(encoding="utf-8") == "{}\n"
     assert [j.job_id for j in jobs.jobs()] == [job.job_id]
     assert jobs.job(job.job_id) == job
