@@ -6,9 +6,9 @@ functions; this module does not know who gave an order, or where it is stored.
 """
 
 import math
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,7 +184,7 @@ def krippendorff_alpha(counts: Sequence[Sequence[int]], values: Sequence[float] 
 
 
 def preference_alpha(
-    orders_by_task: Mapping[Hashable, Sequence[Order]], *, num_draws: int = 2_000, seed: int = 0
+    orders_by_task: Mapping[Any, Sequence[Order]], *, num_draws: int = 2_000, seed: int = 0
 ) -> Interval | None:
     """Krippendorff's alpha over all pairs of candidates that two or more people ordered, with an interval over tasks.
 

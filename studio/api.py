@@ -15,12 +15,14 @@ from ranker.elimination import RankConfig
 from ranker.errors import BackendError, CheckpointError, DatasetError, RankingStudioError, StoreError, UsageError
 from ranker.schema import MAX_CANDIDATES, Candidate, Domain, Mode, Outcome, RankingTask, RankingTrace
 from studio.context import Context
+from studio.correctionroutes import add_correction_routes
 from studio.metrics import metrics_text
-from studio.store import NotStoredError, TraceFilter, TraceState
+from studio.store import NotStoredError, StaleError, TraceFilter, TraceState
 
 _T = TypeVar("_T")
 _STATUS: dict[type[RankingStudioError], int] = {
     NotStoredError: 404,
+    StaleError: 409,
     UsageError: 400,
     DatasetError: 400,
     CheckpointError: 503,
@@ -68,6 +70,7 @@ def add_api(app: FastAPI, context: Context) -> None:
     _add_status_routes(router, context)
     _add_rank_routes(router, context)
     _add_trace_routes(router, context)
+    add_correction_routes(router, context, lambda dataset: _dataset_id(context, dataset))
     app.include_router(router)
     app.add_exception_handler(RankingStudioError, _on_studio_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)

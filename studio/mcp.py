@@ -15,9 +15,19 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ranker.errors import RankingStudioError
-from ranker.schema import MAX_CANDIDATES, MIN_CANDIDATES, Candidate, Domain, Mode, RankingTask
+from ranker.schema import (
+    MAX_CANDIDATES,
+    MIN_CANDIDATES,
+    Candidate,
+    CorrectionKind,
+    Domain,
+    Identifier,
+    Mode,
+    RankingTask,
+)
 from studio.api import RankOptions, make_config
 from studio.context import Context
+from studio.corrections import Submission
 from studio.settings import VERSION
 
 PROTOCOL_VERSIONS = ("2025-06-18", "2025-03-26")
@@ -52,6 +62,23 @@ class GetTraceArguments(_Arguments):
     """Arguments of the tool `get_trace`."""
 
     trace_id: str = Field(description="The id in the trace's permalink.")
+
+
+class SubmitCorrectionArguments(_Arguments):
+    """Arguments of the tool `submit_correction`."""
+
+    dataset_id: int = Field(description="From `list_datasets`.")
+    task_id: str
+    author: Annotated[str, Field(min_length=1)] = Field(description="Who says it; an agent names itself.")
+    kind: CorrectionKind = CorrectionKind.RANKING
+    payload: dict[str, Any] = Field(
+        description="ranking: {order: [[candidate_id, ...], ...]} best first, tied ones in one list, may be partial. "
+        "step: {step_index, verdict: exclude|any|not_this|right_wrong_reason|undecidable, exclude_ids} with trace_id. "
+        "label: {relevant: [candidate_id, ...]}. flag: {}."
+    )
+    trace_id: str | None = Field(None, description="The trace that it is about.")
+    reason: str = ""
+    correction_id: Identifier | None = Field(None, description="Your own id: sent again, it is stored once.")
 
 
 class Tool(NamedTuple):
@@ -129,11 +156,18 @@ def make_tools(context: Context) -> list[Tool]:
     async def get_trace(arguments: GetTraceArguments) -> dict[str, Any]:
         return await asyncio.to_thread(context.rankings.snapshot, arguments.trace_id)
 
+    async def submit_correction(arguments: SubmitCorrectionArguments) -> dict[str, Any]:
+        submission = Submission.model_validate(arguments.model_dump(exclude={"dataset_id"}))
+        said = await asyncio.to_thread(context.corrections.submit, arguments.dataset_id, submission)
+        return said.model_dump(mode="json")
+
     return [
         Tool("rank", "Rank candidates with the studio's model, best first, with the reasoning of every exclusion.",
              RankArguments, rank),
         Tool("list_datasets", "The datasets of ranking tasks that the studio holds.", ListDatasetsArguments, list_datasets),
         Tool("get_trace", "One stored ranking with all its steps.", GetTraceArguments, get_trace),
+        Tool("submit_correction", "Say how candidates should have been ranked. Nothing that was said is overwritten.",
+             SubmitCorrectionArguments, submit_correction),
     ]  # fmt: skip
 
 

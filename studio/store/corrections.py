@@ -39,6 +39,9 @@ _FIELDS = (
 )  # fmt: skip
 
 
+_LATER = aliased(CorrectionTable)  # made once: it takes longer than a query
+
+
 class CorrectionPage(NamedTuple):
     """Some corrections, oldest first, and how many there are altogether."""
 
@@ -79,8 +82,7 @@ def are_current() -> tuple[ColumnElement[bool], ColumnElement[bool]]:
 
 
 def _is_last() -> ColumnElement[bool]:
-    later = aliased(CorrectionTable)
-    return ~exists().where(col(later.supersedes) == col(CorrectionTable.correction_id))
+    return ~exists().where(col(_LATER.supersedes) == col(CorrectionTable.correction_id))
 
 
 class CorrectionSection:
@@ -119,7 +121,7 @@ class CorrectionSection:
             else:
                 row = _row(session, correction, person, task, follow=follow)
                 session.add(row)
-                close_draft(session, person, task)
+                close_draft(session, person, task, newest)
                 session.flush()
                 stored = self._select_one(session, correction.correction_id)
         if stale is not None:
@@ -152,7 +154,7 @@ class CorrectionSection:
             current: leave out what was superseded or withdrawn.
             limit: None = all.
         """
-        query = _select()
+        query = _SELECT
         for column, value in (
             (TaskTable.dataset_id, dataset_id), (TaskTable.task_id, task_id), (AnnotatorTable.name, author),
         ):  # fmt: skip
@@ -223,7 +225,7 @@ class CorrectionSection:
             return [Guideline.model_validate(row.model_dump()) for row in session.execute(query).scalars()]
 
     def _select_one(self, session: Session, correction_id: str) -> Correction | None:
-        row = session.execute(_select().where(col(CorrectionTable.correction_id) == correction_id)).first()
+        row = session.execute(_SELECT.where(col(CorrectionTable.correction_id) == correction_id)).first()
         return None if row is None else _correction(row)
 
 
@@ -236,6 +238,9 @@ def _select() -> Select[Any]:
     query = query.join(TaskTable, col(CorrectionTable.task_pk) == col(TaskTable.id))
     query = query.join(DatasetTable, col(TaskTable.dataset_id) == col(DatasetTable.id))
     return query.join(AnnotatorTable, col(CorrectionTable.annotator_pk) == col(AnnotatorTable.id))
+
+
+_SELECT = _select()
 
 
 def _correction(row: Any) -> Correction:

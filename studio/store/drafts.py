@@ -91,9 +91,8 @@ def newest_revision(session: Session, person: int, task: int) -> int:
     return newest or 0
 
 
-def close_draft(session: Session, person: int, task: int) -> None:
+def close_draft(session: Session, person: int, task: int, newest: int) -> None:
     """It was submitted: the next revision is empty, so that a tab which still shows the old one is refused."""
-    newest = newest_revision(session, person, task)
     if newest:
         session.execute(_rows(delete(DraftTable), person, task).where(col(DraftTable.revision).is_not(None)))
         session.add(

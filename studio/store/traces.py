@@ -163,6 +163,11 @@ class TraceSection:
             raise _no_trace(trace_id)
         return found[0]
 
+    def of_ids(self, trace_ids: Sequence[str]) -> Iterator[StoredTrace]:
+        """Those of `trace_ids` that are there, with everything, read a batch at a time."""
+        for start in range(0, len(trace_ids), EXPORT_BATCH):
+            yield from self._load(trace_ids[start : start + EXPORT_BATCH])
+
     def of_task(self, dataset_id: int, task_id: str) -> list[TraceRow]:
         """All traces of one task, newest first."""
         query = select_traces(TraceFilter(dataset_id=dataset_id)).where(col(TaskTable.task_id) == task_id)
@@ -244,9 +249,8 @@ class TraceSection:
         finished = select_traces(filters.model_copy(update={"state": TraceState.FINISHED}))
         with self._database.read() as session:
             ids = list(session.execute(finished.with_only_columns(col(TraceTable.trace_id))).scalars())
-        for start in range(0, len(ids), EXPORT_BATCH):
-            for trace in self._load(ids[start : start + EXPORT_BATCH]):
-                yield trace.to_trace().model_dump_json() + "\n"
+        for trace in self.of_ids(ids):
+            yield trace.to_trace().model_dump_json() + "\n"
 
     def _load(self, trace_ids: Sequence[str]) -> list[StoredTrace]:
         """Those of `trace_ids` that are there, newest first, with everything."""

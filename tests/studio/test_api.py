@@ -141,6 +141,41 @@ def test_a_stream_starts_with_a_snapshot_and_ends_with_done(
     assert client.get(f"/api/traces/{trace_id}").json() == json.loads(exported.text)
 
 
+def test_corrections_and_drafts(served: tuple[httpx.Client, Context], make_task: Callable[..., RankingTask]) -> None:
+    client, context = served
+    dataset_id, task_id = context.library.add_task(make_task("corrected"))
+    about = {"dataset": str(dataset_id), "task_id": task_id, "author": "ann"}
+    body = about | {"kind": "ranking", "payload": {"order": [["c0"], ["c1"]]}, "correction_id": "over-http"}
+    draft = client.put("/api/drafts", json=about | {"payload": {"order": [["c0"]]}, "revision": 0}).json()
+    assert draft["revision"] == 1
+    stale = client.put("/api/drafts", json=about | {"payload": {"order": [["c1"]]}, "revision": 0})
+    assert (stale.status_code, "both" in stale.json()["error"]) == (409, True)
+    assert client.post("/api/corrections", json=body | {"draft_revision": 7}).status_code == 409
+    made, again = (client.post("/api/corrections", json=body | {"draft_revision": 1}) for _ in range(2))
+    assert (made.status_code, again.status_code) == (201, 200)
+    assert made.json() == again.json()
+    where = {"dataset": "handwritten", "task": task_id, "author": "ann"}
+    assert client.get("/api/corrections", params=where).json() == {
+        "corrections": [made.json()["correction"]],
+        "total": 1,
+    }
+    assert client.get("/api/corrections", params=where | {"author": "bob"}).json()["total"] == 0
+    kept = client.get("/api/drafts", params=where).json()
+    assert (kept["payload"], [c["payload"]["order"] for c in kept["conflicts"]]) == (
+        None, [[["c1"]], [["c0"], ["c1"]]],
+    )  # fmt: skip
+    for wrong, status, error in (
+        ({"payload": {"order": [["c0"], ["zz"]]}}, 400, "payload.order: ['zz']"),
+        ({"kind": "opinion"}, 400, "body: kind: 'opinion'"),
+        ({"duration_s": -1}, 400, "body: duration_s"),
+        ({"dataset": "nope"}, 404, "'nope' is not there"),
+        ({"task_id": "nope"}, 404, "'nope' is not there"),
+    ):
+        answer = client.post("/api/corrections", json=body | {"correction_id": None} | wrong)
+        assert (answer.status_code, error in answer.json()["error"]) == (status, True), answer.text
+    assert client.post("/api/corrections", json=body, headers={"origin": "http://evil.example"}).status_code == 403
+
+
 def test_health_and_metrics(served: tuple[httpx.Client, Context]) -> None:
     client, _ = served
     client.post("/v1/rank", json=TASK)

@@ -54,7 +54,7 @@ def test_the_version_is_that_of_the_package() -> None:
 
 def test_tools_are_listed_with_their_arguments(client: TestClient) -> None:
     tools = {tool["name"]: tool for tool in ask(client, "tools/list")["result"]["tools"]}
-    assert set(tools) == {"rank", "list_datasets", "get_trace"}
+    assert set(tools) == {"rank", "list_datasets", "get_trace", "submit_correction"}
     assert tools["rank"]["inputSchema"]["required"] == ["candidates"]
     assert all(tool["inputSchema"]["type"] == "object" for tool in tools.values())
 
@@ -71,6 +71,13 @@ def test_rank_and_list_and_get(client: TestClient, make_task: Any) -> None:
     trace_id = json.loads(stream.text.splitlines()[0][6:])[0]["trace"]["trace_id"]
     trace = call(client, "get_trace", {"trace_id": trace_id})["structuredContent"]
     assert (trace["state"], len(trace["steps"])) == ("finished", 4)
+    said = {"dataset_id": dataset_id, "task_id": task_id, "author": "agent", "correction_id": "a-1"}
+    said["payload"] = {"order": [["c3"], ["c0", "c1"]]}
+    made = call(client, "submit_correction", said)["structuredContent"]
+    assert (made["author"], made["is_gold"], made["dataset"]) == ("agent", False, "handwritten@1")
+    assert call(client, "submit_correction", said)["structuredContent"] == made
+    wrong = call(client, "submit_correction", said | {"correction_id": "a-2", "payload": {"order": [["zz"], ["c0"]]}})
+    assert wrong["isError"] and "payload.order: ['zz']" in wrong["content"][0]["text"]
 
 
 @pytest.mark.parametrize(
