@@ -63,7 +63,8 @@ class AssignmentSection:
                 others = people.get(task, set()) - {person}
                 return task not in done and task not in skipped and len(others) < overlap
 
-            held = next((task for task, holder in leases if holder == person and is_free(task)), None)
+            own = (task for task, holder in leases if holder == person)
+            held = next((task for task in own if task not in done and task not in skipped), None)
             chosen = held if held is not None else next((pk for i in wanted if is_free(pk := ids[i])), None)
             if chosen is None:
                 return None

@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -237,7 +238,9 @@ def test_two_people_never_get_the_same_task_unless_that_is_wanted(
     assert ask("bob") == "t1"
     for task_id in ("t1", "t2", "t3"):
         corrections.submit(dataset_id, said("ann", task_id))
-    assert [ask("ann"), ask("bob")] == [None, None]
+    assert [ask("ann"), ask("bob")] == [None, "t1"], "what was begun can be finished"
+    corrections.submit(dataset_id, said("bob", "t1"))
+    assert ask("bob") is None
     with pytest.raises(UsageError, match="overlap: 0"):
         ask("ann", overlap=0)
     random = corrections.next_task("zoe", dataset_id, order_by=OrderBy.RANDOM, overlap=9)
@@ -352,6 +355,48 @@ def test_ten_people_at_once_lose_and_double_nothing(store: Store, make_task: Mak
     current = corrections.effective(dataset_id)
     assert sorted(c.correction_id for c in current) == sorted(f"{p}-{n}" for p in range(10) for n in range(100, 200))
     assert store.verify() == []
+
+
+def test_people_who_ask_at_once_get_different_tasks(store: Store, make_task: MakeTask) -> None:
+    dataset_id = store.datasets.add("set", [make_task(f"t{i}") for i in range(20)], source="test").id
+    corrections = Corrections(store)
+    given: dict[str, list[str]] = {f"person {n}": [] for n in range(5)}
+
+    def ask(name: str) -> None:
+        for _ in range(4):
+            task = corrections.next_task(name, dataset_id, order_by=OrderBy.DATASET)
+            assert task is not None
+            given[name].append(task.task_id)
+            corrections.submit(dataset_id, said(name, task.task_id))
+
+    threads = [threading.Thread(target=ask, args=(name,)) for name in given]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(i for ids in given.values() for i in ids) == sorted(f"t{i}" for i in range(20))
+
+
+def test_what_was_begun_comes_back_although_somebody_else_has_spoken(corrections: Corrections, dataset_id: int) -> None:
+    held = corrections.next_task("ann", dataset_id, order_by=OrderBy.DATASET)
+    assert held is not None
+    corrections.submit(dataset_id, said("bob", held.task_id))
+    assert corrections.next_task("ann", dataset_id, order_by=OrderBy.DATASET) == held
+
+
+def test_a_database_from_before_corrections_is_brought_up(tmp_path: Path, make_task: MakeTask) -> None:
+    path = tmp_path / "old.db"
+    store = Store(path)
+    dataset_id = store.datasets.add("set", [make_task("t1")], source="test").id
+    store.close()
+    with sqlite3.connect(path) as connection:
+        for table in ("guideline", "assignment", "draft", "correction", "annotator"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    store = Store(path)
+    Corrections(store).submit(dataset_id, said())
+    assert (store.verify(), store.datasets.get(dataset_id).num_tasks) == ([], 1)
+    store.close()
 
 
 def test_records_survive_the_store(store: Store, dataset_id: int, make_task: MakeTask) -> None:
