@@ -1,9 +1,10 @@
 """What every page and route is given: the services of one running studio, and nothing global beside it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from filelock import BaseFileLock
 
+from studio.background import Background
 from studio.corrections import Corrections
 from studio.hub import Hub
 from studio.library import Library
@@ -24,11 +25,13 @@ class Context:
     hub: Hub
     rankings: Rankings
     corrections: Corrections
+    background: Background = field(default_factory=Background)
     lock: BaseFileLock | None = None
     """Held while this studio uses its data directory."""
 
     def close(self) -> None:
         """Stop what runs (it can be resumed), then close the store."""
+        self.background.close()
         self.rankings.close()
         self.hub.close()
         self.store.close()

@@ -21,6 +21,14 @@ HANDWRITTEN = "handwritten"
 MAX_NAME_CHARS = 80
 
 
+class BlockedError(DatasetError):
+    """The doctor found errors; whoever has looked at them can allow the import."""
+
+    def __init__(self, message: str, report: "Report") -> None:
+        super().__init__(message)
+        self.report = report
+
+
 class Library:
     """Datasets of one store."""
 
@@ -75,7 +83,7 @@ class Library:
             from the same content with the same options, or that has these very tasks already.
 
         Raises:
-            DatasetError: `file:line: field: value: fix`, or the doctor's first error.
+            DatasetError: `file:line: field: value: fix`; BlockedError for the doctor's first error.
             UsageError: if the name cannot be used, or the import was cancelled.
         """
         from ranker.datasets import Doctor, import_source  # readers of big formats take their time to load
@@ -94,9 +102,9 @@ class Library:
 
         def examined() -> Iterator[RankingTask]:
             yield from doctor.watch(plan.tasks())
-            errors = doctor.report().errors
-            if errors and not allow:
-                raise DatasetError(f"{plan.name}: check: {errors[0].summary} Or allow it.")
+            found = doctor.report()
+            if found.has_errors and not allow:
+                raise BlockedError(f"{plan.name}: check: {found.errors[0].summary} Or allow it.", found)
 
         def provenance() -> dict[str, Any]:
             return {**plan.provenance.model_dump(mode="json"), "report": doctor.report().model_dump(mode="json")}
@@ -112,6 +120,7 @@ class Library:
         model: "Backend | None" = None,
         max_answer_tokens: int = 0,
         against: Sequence[int] | None = None,
+        report: Callable[[int], None] | None = None,
     ) -> "Report":
         """What the dataset doctor says.
 
@@ -120,18 +129,26 @@ class Library:
             model: whose tokens and context length count; None = characters / 4, without a limit.
             max_answer_tokens: what the model has to have left to write.
             against: datasets to look for the same queries in; None = the newest versions of all others.
+            report: told how many tasks have been looked at; what it raises ends the check.
         """
         from ranker.datasets import check
 
         info = self.dataset(dataset_id)
         others = self._others_of(info) if against is None else [self.dataset(i) for i in against]
         return check(
-            self._store.datasets.iter_tasks(dataset_id),
+            _counted(self._store.datasets.iter_tasks(dataset_id), report),
             count_tokens=model.count_tokens if model else None,
             max_tokens=model.context_tokens - max_answer_tokens if model else None,
             chat_text=model.chat_text if model else None,
             others={f"{other.name}@{other.version}": self._fingerprints_of(other) for other in others},
         )
+
+    def imported_report(self, info: DatasetInfo) -> "Report | None":
+        """What the doctor said when it was imported; None where that was not kept (tasks written by hand)."""
+        from ranker.datasets import Report
+
+        kept = info.provenance.get("report")
+        return Report.model_validate(kept) if kept else None
 
     def _made_before(self, name: str, plan: "ImportPlan") -> DatasetInfo | None:
         """The version of `name` that the same content and options have made already."""
@@ -205,6 +222,13 @@ class Library:
             except RankingStudioError as error:  # the studio is of use without its samples
                 logger.error("samples: %s", error)
         return added
+
+
+def _counted(tasks: Iterator[RankingTask], report: Callable[[int], None] | None) -> Iterator[RankingTask]:
+    for number, task in enumerate(tasks, start=1):
+        if report is not None:
+            report(number)
+        yield task
 
 
 def _checked_name(name: str) -> str:

@@ -98,6 +98,17 @@ class ImportPlan:
         table = self._first_table
         return self.options.mapping(table) if table is not None and isinstance(self.options, TableOptions) else None
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Tables of tasks: the columns there are; () for other formats."""
+        table = self._first_table
+        return tuple(table.columns) if table is not None else ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files that are read."""
+        return tuple(f.name for f in self._source.files)
+
     @cached_property
     def _first_table(self) -> Any:
         raw = self.reader.read(self._source)
@@ -109,15 +120,14 @@ class ImportPlan:
         Raises:
             DatasetError: where already the first tasks cannot be made.
         """
-        table = self._first_table
         return Description(
             source=self.name,
-            files=tuple(f.name for f in self._source.files),
+            files=self.files,
             reader=self.reader.name,
             summary=self.reader.summary,
             builder=self.reader.builder.name,
             options=self.options.model_dump(mode="json"),
-            columns=tuple(table.columns) if table is not None else (),
+            columns=self.columns,
             mapping=self.mapping.columns() if self.mapping is not None else {},
             preview=tuple(islice(self.tasks(), PREVIEW_TASKS)),
         )
