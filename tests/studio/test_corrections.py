@@ -4,7 +4,6 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +22,6 @@ from ranker.schema import (
 )
 from studio.corrections import Corrections, OrderBy, Submission
 from studio.store import NotStoredError, StaleError, Store
-from studio.uncertainty import disagreement, mean_entropy, sunk
 from trainer.examples import latest_corrections
 from trainer.orders import grade_step, tiers_of_correction
 
@@ -259,14 +257,6 @@ def test_the_most_uncertain_task_comes_first(
     assert [task.task_id for task in given if task] == ["t3", "t2", "t0", "t1"]
 
 
-def test_parts_of_uncertainty() -> None:
-    assert mean_entropy([]) is None
-    assert mean_entropy([{"a": 0.5, "b": 0.5}, {"a": 1.0, "b": 0.0}]) == pytest.approx(0.5)
-    assert disagreement([[["a"], ["b"]], [["b"], ["a"]]]) == 1
-    assert disagreement([[["a"], ["b"]]]) is None
-    assert (sunk(1, 5), sunk(5, 5), sunk(None, 5)) == (0, 1, None)
-
-
 def test_what_a_correction_changes(
     store: Store, corrections: Corrections, dataset_id: int, make_task: MakeTask
 ) -> None:
@@ -382,21 +372,6 @@ def test_what_was_begun_comes_back_although_somebody_else_has_spoken(corrections
     assert held is not None
     corrections.submit(dataset_id, said("bob", held.task_id))
     assert corrections.next_task("ann", dataset_id, order_by=OrderBy.DATASET) == held
-
-
-def test_a_database_from_before_corrections_is_brought_up(tmp_path: Path, make_task: MakeTask) -> None:
-    path = tmp_path / "old.db"
-    store = Store(path)
-    dataset_id = store.datasets.add("set", [make_task("t1")], source="test").id
-    store.close()
-    with sqlite3.connect(path) as connection:
-        for table in ("guideline", "assignment", "draft", "correction", "annotator"):
-            connection.execute(f"DROP TABLE {table}")
-        connection.execute("UPDATE alembic_version SET version_num = '0001'")
-    store = Store(path)
-    Corrections(store).submit(dataset_id, said())
-    assert (store.verify(), store.datasets.get(dataset_id).num_tasks) == ([], 1)
-    store.close()
 
 
 def test_records_survive_the_store(store: Store, dataset_id: int, make_task: MakeTask) -> None:

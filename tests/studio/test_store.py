@@ -134,6 +134,24 @@ def test_migrations_make_what_the_tables_say(tmp_path: Path) -> None:
             assert made == {column.name for column in table.columns}, table.name
 
 
+def test_a_database_from_before_corrections_is_brought_up(
+    tmp_path: Path, make_task: Callable[..., RankingTask]
+) -> None:
+    path = tmp_path / "old.db"
+    store = Store(path)
+    dataset_id = add_dataset(store, [make_task("t1")])
+    store.close()
+    with sqlite3.connect(path) as connection:
+        for table in ("guideline", "assignment", "draft", "correction", "annotator"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    store = Store(path)
+    store.drafts.save("ann", dataset_id, "t1", {"order": []}, revision=0)
+    assert (store.verify(), store.datasets.get(dataset_id).num_tasks) == ([], 1)
+    assert (store.corrections.search().total, store.drafts.get("ann", dataset_id, "t1").revision) == (0, 1)
+    store.close()
+
+
 def test_migrations_are_numbered_without_gaps() -> None:
     assert known_versions() == [f"{i + 1:04d}" for i in range(len(known_versions()))]
 
