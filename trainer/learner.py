@@ -243,10 +243,9 @@ def _make_rollouts(
             value_weight=p.value_weight,
             value_clip=p.value_clip,
             value_learning_rate=p.value_learning_rate,
-            prompt_pieces=ids.__getitem__,
             **options,
         )
-        trainer = PPOTrainer(args=arguments, **shared)
+        trainer = PPOTrainer(args=arguments, prompt_pieces=ids.__getitem__, **shared)
     longest = max(len(ids[str(row["prompt"])]) for row in rows) + p.max_completion_tokens
     size = config.optimizer.batch_size
     return trainer, PassSize(size, longest, size * p.max_completion_tokens), len(rows)

@@ -12,8 +12,8 @@ paper: LoRA instead of all weights, KL in the reward only (the paper adds a KL l
 optimizer with two learning rates, several epochs a rollout, lambda .95 instead of 1. Preset `paper` takes the paper's values.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,8 +58,6 @@ class PPOConfig(GRPOConfig):  # type: ignore[misc]
     value_weight: float = 0.1
     value_clip: float = 0.2
     value_learning_rate: float = 1e-3
-    prompt_pieces: Callable[[str], list[int]] | None = field(default=None, repr=False)
-    """Prompt -> ids; None = the tokenizer on the whole text."""
 
     def __post_init__(self) -> None:
         for name, value in FIXED.items():
@@ -93,8 +91,10 @@ class PPOTrainer(AsideCheckpoints, GRPOTrainer):  # type: ignore[misc]
     _tag_names: Final = ["trl", "ppo"]
     _name = "PPO"
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, prompt_pieces: Callable[[str], list[int]] | None = None, **kwargs: Any) -> None:
+        """As GRPOTrainer; `prompt_pieces`: prompt -> ids, None = the tokenizer on the whole text."""
         super().__init__(*args, **kwargs)
+        self._prompt_pieces = prompt_pieces
         base = self.model.get_base_model() if is_peft_model(self.model) else self.model
         self.value_head = ValueHead(base.config.get_text_config().hidden_size).to(self.accelerator.device)
         self._hidden: list[torch.Tensor] | None = None  # last hidden states of a scoring pass, one per chunk
@@ -111,7 +111,7 @@ class PPOTrainer(AsideCheckpoints, GRPOTrainer):  # type: ignore[misc]
     # ---- rollouts ----------------------------------------------------------------------------------------------------
 
     def _tokenize_prompts(self, prompts: list[str]) -> Any:
-        pieces = self.args.prompt_pieces
+        pieces = self._prompt_pieces
         return super()._tokenize_prompts(prompts) if pieces is None else ([pieces(p) for p in prompts], None, {})
 
     def _get_per_token_logps_and_entropies(
@@ -296,6 +296,3 @@ class _ValueHeadCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer.value_head.zero_grad()
-
-
-RewardFunction = Callable[..., Sequence[float | None]]

@@ -207,5 +207,6 @@ def test_what_is_overridden_is_still_there() -> None:
 
 
 def test_prompts_are_tokenised_in_their_pieces(letters_model_dir: Path, tmp_path: Path) -> None:
-    trainer = make_trainer(letters_model_dir, tmp_path, max_steps=1, prompt_pieces=lambda prompt: [7, len(prompt)])
+    trainer = make_trainer(letters_model_dir, tmp_path, max_steps=1)
+    trainer._prompt_pieces = lambda prompt: [7, len(prompt)]
     assert trainer._tokenize_prompts(["abc", "a"])[0] == [[7, 3], [7, 1]]
