@@ -93,6 +93,7 @@ def _figures(job: Job, options: argparse.Namespace) -> dict[str, float]:
         "seconds_per_rollout": round(typical, 2),
         "seconds_per_optimizer_step": round(typical / per_rollout, 2),
         "samples_per_second": round(options.rollout / typical, 3),
+        "cpu_seconds_of_the_job": result["cpu_seconds"],
         "peak_rss_bytes": result["peak_rss_bytes"],
         "mean_prompt_and_completion_tokens": round(
             rows[-per_rollout].get("num_tokens", 0) / (len(whole) + 1) / options.rollout, 1
