@@ -1,6 +1,8 @@
 // The studio in the browser: hands each of our components its place on the page. Everything else is in js/.
 import { mountBoard } from "./js/board.js";
+import { mountDoctorReport } from "./js/doctor_report.js";
 import { mountFigure } from "./js/figure.js";
+import { mountImportPreview } from "./js/import_preview.js";
 import { mountNotice } from "./js/notice.js";
 import { mountPicker } from "./js/picker.js";
 import { mountSummary } from "./js/summary.js";
@@ -8,7 +10,17 @@ import { mountTable } from "./js/table.js";
 import { mountTraceView } from "./js/trace_view.js";
 import { dressPage } from "./js/page.js";
 
-const KINDS = { board: mountBoard, figure: mountFigure, notice: mountNotice, picker: mountPicker, summary: mountSummary, table: mountTable, "trace-view": mountTraceView };
+const KINDS = {
+  board: mountBoard,
+  "doctor-report": mountDoctorReport,
+  figure: mountFigure,
+  "import-preview": mountImportPreview,
+  notice: mountNotice,
+  picker: mountPicker,
+  summary: mountSummary,
+  table: mountTable,
+  "trace-view": mountTraceView,
+};
 
 /** Called by a component's js_on_load with what Gradio gives it. */
 function mount(kind, gradio) {

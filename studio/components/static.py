@@ -15,3 +15,9 @@ def section_title(title: str) -> gr.HTML:
     """The heading of a part of a page."""
     markup = f'<h2 class="rs-section-title">{html.escape(title)}</h2>'
     return gr.HTML(markup, apply_default_css=False, elem_classes=["rs-view"])
+
+
+def hint(words: str) -> gr.HTML:
+    """A line of small print."""
+    markup = f'<p class="rs-sub">{html.escape(words)}</p>'
+    return gr.HTML(markup, apply_default_css=False, elem_classes=["rs-view"])

@@ -1,20 +1,21 @@
 """The Data page: the datasets, what one of them is like, its tasks; import by upload, delete with undo."""
 
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
 
 from ranker.errors import RankingStudioError, UsageError
-from studio.components.figure import Figure, figure, no_figure
+from studio.components.importpreview import ImportPreview
 from studio.components.notice import Notice, done, problem
 from studio.components.picker import Option, Picked, Picker, pick_list
-from studio.components.static import section_title
+from studio.components.static import hint, section_title
 from studio.components.summary import Summary, summary
 from studio.components.table import Column, Table, link, table
 from studio.components.view import number_of
 from studio.context import Context
+from studio.pages.diagnosis import Diagnosis
+from studio.pages.importing import Show, wire_importing
 from studio.pages.tasklist import dataset_name, task_name
 from studio.pages.wiring import Said, page_load, sent_by, wire
 from studio.profile import TaskProfile, profile_tasks
@@ -22,9 +23,6 @@ from studio.store import DatasetInfo
 
 PAGE_TASKS = 25
 PAGE_DATASETS = 12
-MAX_CATEGORIES = 24
-FEW_CATEGORIES = 6
-FILE_TYPES = [".jsonl", ".json", ".csv", ".tsv", ".parquet"]
 _COLUMNS = (
     Column("task", "Task"),
     Column("domain", "Domain", "domain"),
@@ -41,39 +39,49 @@ def build(context: Context) -> None:
             datasets = Picker(elem_id="datasets")
             with gr.Column(elem_classes=["rs-group", "rs-settings"]):
                 section_title("Import")
-                upload = gr.File(
-                    label="File of tasks", show_label=False, file_types=FILE_TYPES, elem_id="upload", height=104
+                upload = gr.File(label="File of tasks", show_label=False, elem_id="upload", height=104)
+                hint(
+                    "Ranking tasks or raw data. Several files as one .zip. You see what was understood before it is stored."
                 )
-                name = gr.Textbox(label="Name", placeholder="What the dataset is called", elem_id="dataset-name")
-                start = gr.Button("Import", variant="primary", elem_id="import")
         with gr.Column(elem_classes=["rs-main"], min_width=320):
             notice = Notice(elem_id="notice")
+            coming = ImportPreview(elem_id="import-preview")
             head = Summary(elem_id="dataset-summary")
             with gr.Column(visible=False, elem_classes=["rs-main"]) as detail:
-                with gr.Column(elem_classes=["rs-panel"]):
-                    section_title("Candidates in a task")
-                    sizes = Figure(elem_id="pool-sizes")
+                diagnosis = Diagnosis(context)
                 find = gr.Textbox(
                     label="Find a task", placeholder="Words of the query or the candidates", elem_id="find"
                 )
                 tasks = Table(elem_id="tasks")
-    shown = [datasets, head, detail, sizes, find, tasks]
-    _wire_choosing(context, datasets, find, tasks, shown, notice)
-    _wire_changing(context, upload, name, start, head, shown, notice)
+    page = [datasets, head, detail, find, tasks, *diagnosis.components]
+
+    def show(dataset_id: int | None) -> tuple[Any, ...]:
+        return _show(context, diagnosis, dataset_id)
+
+    _wire_choosing(context, show, datasets, find, tasks, page, notice)
+    _wire_deleting(context, show, head, page, notice)
+    diagnosis.wire(notice)
+    wire_importing(context, upload, coming, page, show, notice)
 
 
 def _wire_choosing(
-    context: Context, datasets: Picker, find: gr.Textbox, tasks: Table, shown: list[Any], notice: Notice
+    context: Context,
+    show: Show,
+    datasets: Picker,
+    find: gr.Textbox,
+    tasks: Table,
+    shown: list[Any],
+    notice: Notice,
 ) -> None:
     def load(request: gr.Request) -> Said:
         asked = request.query_params.get("dataset")
         try:
-            return Said(None, _show(context, int(asked) if asked and asked.isdecimal() else None))
+            return Said(None, show(int(asked) if asked and asked.isdecimal() else None))
         except RankingStudioError as error:  # a link to what is gone still opens the page
-            return Said(problem(str(error)), _show(context, None))
+            return Said(problem(str(error)), show(None))
 
     def pick(picked: Picked) -> tuple[Any, ...]:
-        return _show(context, _dataset_id(picked))
+        return show(_dataset_id(picked))
 
     def turn_list(picked: Picked, event: gr.EventData) -> tuple[Any, ...]:
         return (_dataset_list(context, picked.selected, number_of(sent_by(event), "offset") or 0),)
@@ -91,38 +99,17 @@ def _wire_choosing(
     wire(tasks.turn, turn, [datasets, find], [tasks], notice)
 
 
-def _wire_changing(
-    context: Context,
-    upload: gr.File,
-    name: gr.Textbox,
-    start: gr.Button,
-    head: Summary,
-    shown: list[Any],
-    notice: Notice,
-) -> None:
-    def suggest(path: str | None, typed: str) -> tuple[Any, ...]:
-        return (typed or (Path(path).stem if path else ""),)
-
-    def import_file(path: str | None, typed: str) -> Said:
-        if not path:
-            raise UsageError("import: file: none: choose a file of tasks first")
-        info = context.library.import_file(Path(path), typed)
-        said = done(f"{dataset_name(info)}: {info.num_tasks:,} tasks imported.")
-        return Said(said, (None, "", *_show(context, info.id)))
-
+def _wire_deleting(context: Context, show: Show, head: Summary, shown: list[Any], notice: Notice) -> None:
     def delete(event: gr.EventData) -> Said:
         dataset_id = _sent_id(event)
         info = context.library.delete(dataset_id)
         said = done(f"{dataset_name(info)} is deleted. Its traces stay.", action="Undo", act_on=str(info.id))
-        return Said(said, _show(context, None))
+        return Said(said, show(None))
 
     def restore(event: gr.EventData) -> Said:
         info = context.library.restore(_sent_id(event))
-        return Said(done(f"{dataset_name(info)} is back."), _show(context, info.id))
+        return Said(done(f"{dataset_name(info)} is back."), show(info.id))
 
-    wire(upload.upload, suggest, [upload, name], [name], notice)
-    for event in (start.click, name.submit):
-        wire(event, import_file, [upload, name], [upload, name, *shown], notice, queue=True)
     wire(head.delete, delete, [], shown, notice)
     wire(notice.act, restore, [], shown, notice)
 
@@ -140,20 +127,20 @@ def _sent_id(event: gr.EventData) -> int:
     return int(sent)
 
 
-def _show(context: Context, dataset_id: int | None) -> tuple[Any, ...]:
+def _show(context: Context, diagnosis: Diagnosis, dataset_id: int | None) -> tuple[Any, ...]:
     """The whole page on one dataset (None = the first there is)."""
     infos = context.library.datasets()
     info = context.library.dataset(dataset_id) if dataset_id is not None else (infos[0] if infos else None)
     if info is None:
-        return _dataset_list(context, None, 0), _no_dataset(), gr.update(visible=False), None, "", None
+        return (_dataset_list(context, None, 0), _no_dataset(), gr.update(visible=False), "", None, *diagnosis.nothing)
     profile = profile_tasks(context.store.datasets.iter_tasks(info.id))
     return (
         _dataset_list(context, str(info.id), 0),
         _head(info, profile),
         gr.update(visible=True),
-        _sizes(profile),
         "",
         _task_table(context, info.id, "", 0),
+        *diagnosis.show(info, profile),
     )
 
 
@@ -170,7 +157,9 @@ def _dataset_list(context: Context, selected: str | None, offset: int) -> dict[s
 
 
 def _no_dataset() -> dict[str, Any]:
-    words = "Import a file of tasks: JSON Lines or CSV, one task a line, each with a query and 2 to 200 candidates."
+    words = (
+        "Import a file: ranking tasks (JSON Lines, CSV, Parquet) or raw data that a reader knows, also as .zip or .gz."
+    )
     return summary("No dataset yet", words)
 
 
@@ -189,29 +178,6 @@ def _head(info: DatasetInfo, profile: TaskProfile) -> dict[str, Any]:
         facts=facts,
         delete="" if info.deleted else str(info.id),
     )
-
-
-def _sizes(profile: TaskProfile) -> dict[str, Any]:
-    """How many candidates the tasks have."""
-    if not profile.num_tasks:
-        return no_figure("No tasks to count.")
-    sizes, numbers = list(profile.pool_sizes), list(profile.pool_sizes.values())
-    words = ", ".join(f"{number} with {size}" for size, number in list(profile.pool_sizes.items())[:12])
-    bars = {
-        "type": "bar",
-        "x": sizes,
-        "y": numbers,
-        "marker": {"color": "--rs-accent"},
-        "hovertemplate": "%{y} tasks with %{x} candidates<extra></extra>",
-    }
-    layout = {
-        "height": 156,
-        "bargap": 0.4 if len(sizes) > FEW_CATEGORIES else 0.8,
-        "margin": {"l": 48, "r": 12, "t": 4, "b": 40},
-        "xaxis": {"title": {"text": "candidates"}, "type": "category" if len(sizes) <= MAX_CATEGORIES else "linear"},
-        "yaxis": {"title": {"text": "tasks"}, "nticks": 4},
-    }
-    return figure([bars], layout, alt=f"Bar chart of candidates per task: {words}")
 
 
 def _task_table(context: Context, dataset_id: int, query: str, offset: int) -> dict[str, Any]:

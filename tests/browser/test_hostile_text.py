@@ -65,13 +65,14 @@ def test_in_an_upload_and_its_error(page: Page, studio: str, tmp_path: Path) -> 
     for text in (path.read_text(encoding="utf-8"), json.dumps(task) + "\n"):
         path.write_text(text, encoding="utf-8")
         page.locator("#upload input[type=file]").set_input_files(path)
-        expect(page.get_by_label("Name")).not_to_have_value("")
-        page.get_by_label("Name").fill(HOSTILE + "2")
-        page.get_by_role("button", name="Import", exact=True).click()
-        expect(page.locator(".rs-notice")).to_be_visible()
-        if page.locator(".rs-notice.is-error").count():
-            expect(page.locator(".rs-notice.is-error")).to_contain_text("x.jsonl:2")
+        shown = page.get_by_role("region", name="Import")
+        expect(shown.locator(".rs-first-tasks")).to_contain_text("<img src=x")
+        if shown.get_by_role("alert").count():
+            expect(shown.get_by_role("alert")).to_contain_text("x.jsonl:2")
             page.locator("#upload .top-panel").get_by_label("Clear").click()
+            expect(shown).to_have_count(0)
+    shown.get_by_label("Name").fill(HOSTILE + "2")
+    shown.get_by_role("button", name="Import", exact=True).click()
     expect(page.locator("#dataset-summary h2")).to_have_text(HOSTILE + "2")
     expect(page.locator("#tasks tbody tr").first).to_contain_text("<img src=x")
 
