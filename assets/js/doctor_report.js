@@ -46,10 +46,11 @@ export function findingList(findings) {
 function findingItem(finding) {
   const { label, tone } = SEVERITIES[finding.severity] ?? SEVERITIES.note;
   const examples = finding.examples.map((example) => h("li", {}, example));
+  const isSaid = finding.count === 0 || finding.message.includes(count(finding.count));
   return h(
     "li.rs-finding",
     {},
     h("span", { class: `rs-chip ${tone}` }, label),
-    h("div", {}, h("p.rs-finding-said", {}, finding.message, finding.count > 0 && h("span.rs-num.rs-quiet", {}, ` × ${count(finding.count)}`)), examples.length > 0 && h("ul.rs-examples", { "aria-label": "Examples" }, examples), h("p.rs-quiet", {}, finding.fix)),
+    h("div", {}, h("p.rs-finding-said", {}, finding.message, !isSaid && h("span.rs-num.rs-quiet", {}, ` × ${count(finding.count)}`)), examples.length > 0 && h("ul.rs-examples", { "aria-label": "Examples" }, examples), h("p.rs-quiet", {}, finding.fix)),
   );
 }

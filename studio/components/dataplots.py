@@ -32,7 +32,7 @@ def positions(report: Report | None) -> dict[str, Any]:
     }
     pairs = list(zip(places, report.positions, report.positions_expected, strict=True))[:FEW_CATEGORIES]
     words = ", ".join(f"{number:.0f} at {place} (random {expected:.0f})" for place, number, expected in pairs)
-    layout = _layout("position of the relevant candidate", "tasks", len(places))
+    layout = _layout("position (dotted: random order)", "tasks", len(places))
     layout["xaxis"] |= {"type": "linear", "dtick": 1 if len(places) <= MAX_CATEGORIES else None, "tickformat": "d"}
     return figure([bars, line], layout, alt=f"Bar chart of the relevant candidate's position: {words}")
 
