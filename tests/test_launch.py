@@ -215,7 +215,7 @@ def only_error(run: "subprocess.CompletedProcess[str]") -> str:
 @posix
 def test_ctrl_c_stops_and_the_next_start_goes_on(tiny: Tiny) -> None:
     tiny.unfinish()
-    process = tiny.popen(TINY_BUILD_S="30")
+    process = tiny.popen(TINY_BUILD_UNTIL=str(tiny.root / "never"))
     wait_for_build(tiny)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
@@ -229,13 +229,17 @@ def test_ctrl_c_stops_and_the_next_start_goes_on(tiny: Tiny) -> None:
 @posix
 def test_second_start_waits_for_a_pip_that_outlived_its_launcher(tiny: Tiny) -> None:
     tiny.unfinish()
-    killed = tiny.popen(TINY_BUILD_S="2")
+    go_on = tiny.root / "go-on"
+    killed = tiny.popen(TINY_BUILD_UNTIL=str(go_on))
     wait_for_build(tiny)
     killed.kill()
     killed.communicate(timeout=20)
-    run = tiny.start()
-    assert run.returncode == 0
-    assert "waiting for it" in run.stderr
+    second = tiny.popen()
+    assert second.stderr is not None
+    assert "waiting for it" in second.stderr.readline()
+    go_on.touch()
+    _, said = second.communicate(timeout=60)
+    assert second.returncode == 0, said
     assert tiny.stamp["finished"] is True
 
 
