@@ -166,7 +166,8 @@ class _Run:
     def _has(self, dataset: EvaluationSet, system_key: str, tasks: Sequence[RankingTask], seeds: Sequence[int]) -> bool:
         """Whether the very row is there already."""
         return any(
-            (r.dataset_key, r.system_key, r.seeds, r.n) == (dataset.key, system_key, tuple(seeds), len(tasks))
+            (r.dataset_key, r.system_key, r.seeds, r.n, r.num_wanted)
+            == (dataset.key, system_key, tuple(seeds), len(tasks), len(tasks))
             for r in self.results.rows
         )
 
@@ -197,7 +198,13 @@ class _Run:
         order = {d.name: i for i, d in enumerate(self.results.datasets)}
         place = {s.name: i for i, s in enumerate(self.results.systems)}
         rows = sorted(self.results.rows, key=lambda r: (order[r.dataset], place[r.system]))
-        results = self.results.model_copy(update={"rows": tuple(rows), "updated_at": _now()})
+        used = sorted({row.command for row in rows})  # a stopped command whose rows another one finished is forgotten
+        update = {
+            "rows": tuple(row.model_copy(update={"command": used.index(row.command)}) for row in rows),
+            "commands": tuple(self.results.commands[i] for i in used),
+            "updated_at": _now(),
+        }
+        results = self.results.model_copy(update=update)
         pairs = [*default_pairs(results.systems, self._plan.against), *(("asked", a, b) for a, b in self._plan.pairs)]
         self.results = results.model_copy(update={"differences": find_differences(results, pairs)})
         write_results(self.results, self._out)

@@ -96,7 +96,7 @@ def _preface(results: Results) -> str:
         "All values x 100, but mean rank and cost. [low, high]: 95% bootstrap interval by query "
         f"({results.num_draws:,} draws). *skill*: (value - random floor) / (1 - floor). *spread*: best less worst mean over the "
         "reshuffles of candidate order. Lines in italics are the paper's published figures: other queries, splits and pools "
-        "than ours. A dagger marks a row of fewer queries than the others."
+        "than ours. *s*: seconds a ranking as the clock ran, whatever else the machine did. A dagger marks a row of fewer queries than the others."
     )
 
 

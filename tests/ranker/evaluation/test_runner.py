@@ -112,6 +112,10 @@ def test_a_run_that_was_stopped_goes_on_and_ends_as_if_it_had_not(dataset: Evalu
     assert again.num_calls == 4 * (36 - num_kept)
     assert resumed.rows[0].values == whole.rows[0].values
     assert resumed.rows[0].metrics == whole.rows[0].metrics
+    fewer = run_evaluation(Plan(datasets=[dataset], systems=[_system(again)], limit=5), out, command="fewer")
+    assert [(r.n, r.num_wanted) for r in fewer.rows] == [(5, 5)]
+    assert fewer.commands == ("fewer",)
+    run_evaluation(Plan(datasets=[dataset], systems=[_system(again)]), out, command="c")
     idle = CountingBackend(fail_after=0)
     assert run_evaluation(Plan(datasets=[dataset], systems=[_system(idle)]), out, command="c").rows == resumed.rows
 
