@@ -215,8 +215,9 @@ def only_error(run: "subprocess.CompletedProcess[str]") -> str:
 @posix
 def test_ctrl_c_stops_and_the_next_start_goes_on(tiny: Tiny) -> None:
     tiny.unfinish()
-    process = tiny.popen(TINY_BUILD_UNTIL=str(tiny.root / "never"))
-    wait_for_build(tiny)
+    never = tiny.root / "never"
+    process = tiny.popen(TINY_BUILD_UNTIL=str(never))
+    wait_for_build(never)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
@@ -231,7 +232,7 @@ def test_second_start_waits_for_a_pip_that_outlived_its_launcher(tiny: Tiny) -> 
     tiny.unfinish()
     go_on = tiny.root / "go-on"
     killed = tiny.popen(TINY_BUILD_UNTIL=str(go_on))
-    wait_for_build(tiny)
+    wait_for_build(go_on)
     killed.kill()
     killed.communicate(timeout=20)
     second = tiny.popen()
@@ -243,13 +244,11 @@ def test_second_start_waits_for_a_pip_that_outlived_its_launcher(tiny: Tiny) -> 
     assert tiny.stamp["finished"] is True
 
 
-def wait_for_build(tiny: Tiny) -> None:
-    """Until pip is in the middle of building the project (it says so in the log)."""
-    log = tiny.root / ".venv/studio-setup.log"
-    log.write_text("")
-    deadline = time.monotonic() + 20
-    while "editable" not in (log.read_text() if log.exists() else ""):
-        assert time.monotonic() < deadline, log.read_text()
+def wait_for_build(until: Path) -> None:
+    """Until pip is in the middle of building the project, which lasts until there is a file `until`."""
+    deadline = time.monotonic() + 30
+    while not Path(f"{until}.waited-for").exists():
+        assert time.monotonic() < deadline, "pip did not begin to build"
         time.sleep(0.02)
 
 

@@ -38,10 +38,12 @@ def get_requires_for_build_editable(config_settings=None):
 
 
 def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
-    """The hook that `pip install -e .` calls. It waits until the file `TINY_BUILD_UNTIL` is there, if that is set."""
-    deadline = time.monotonic() + 30
-    while (until := os.environ.get("TINY_BUILD_UNTIL")) and not Path(until).exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    """The hook that `pip install -e .` calls. If `TINY_BUILD_UNTIL` is set, it says so and waits until that file is there."""
+    if until := os.environ.get("TINY_BUILD_UNTIL"):
+        Path(f"{until}.waited-for").touch()
+        deadline = time.monotonic() + 30
+        while not Path(until).exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     return make_wheel(
         wheel_directory,
