@@ -117,7 +117,7 @@ async def order_all(
     if outcome is not Outcome.PARSED:
         best, usage = await _score_titles(prompt, thought.completion, pool, backend, config)
         usages.append(usage)
-        order += [i for i in sorted(best, key=lambda i: -best[i]) if i not in parsed.candidate_ids or not is_free]
+        order += [i for i in sorted(best, key=lambda i: -best[i]) if i not in order]
         answer = answer or " > ".join(task.candidate(i).title for i in order)
         probabilities = complement(best)
     worst_first = order[:0:-1]
