@@ -3,11 +3,12 @@
 Policy for a bad answer. The outcome of the written answer is recorded as it is (`no_answer`, `several_answers`,
 `not_in_pool`), and the decision is then made by the model's log-probabilities of the pool's answers: `decided_by` is `score`.
 With `AnswerFormat.SCORED`, and in the modes that restrict the answer to the pool, the model does not write an answer at all;
-the outcome is `forced`. Nothing else ever decides: no default candidate, no likeness of texts.
+the outcome is `forced`. With `AnswerFormat.LIKELIHOOD` the same holds, without a thought. Nothing else ever decides: no default candidate, no likeness of texts.
 
 Source: the paper, section 3, for `iterative` and `direct`; policy, scoring and the other modes are ours.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from ranker.prompts import (
     render_choice,
     render_exclusion,
     render_fixed_exclusion,
+    render_likelihoods,
     render_order,
 )
 from ranker.schema import Candidate, Decider, EliminationStep, Mode, Outcome, RankingTask
@@ -151,6 +153,53 @@ async def order_by_label(
             index, pool, order[:0:-1], prompt, "", answer, Outcome.FORCED, complement(best), [scores.usage], started
         )
     )
+
+
+async def decide_by_likelihood(
+    task: RankingTask,
+    candidates: Sequence[Candidate],
+    pool: Sequence[Candidate],
+    index: int,
+    backend: Backend,
+    config: RankConfig,
+) -> AsyncIterator[RankEvent]:
+    """Every mode with `AnswerFormat.LIKELIHOOD`: the least likely candidate goes; what decides is fixed in advance.
+
+    The likelihoods do not hang on who else is in the pool, so `iterative` and `fixed-block`, which take one decision a step,
+    give the order that the other modes give in one.
+    """
+    started = time.perf_counter()
+    best = await score_likelihoods(task, pool, backend, config)
+    order = sorted(best.probabilities, key=lambda i: -best.probabilities[i])
+    is_one_by_one = config.mode in (Mode.ITERATIVE, Mode.FIXED_BLOCK)
+    worst_first = order[-1:] if is_one_by_one else order[:0:-1]
+    answer = " > ".join(task.candidate(i).title for i in (worst_first if is_one_by_one else order))
+    texts = [question.prompt.text for question in render_likelihoods(task, pool)]
+    prompt = Prompt("", "\n\n".join(texts))
+    probabilities = complement(best.probabilities)
+    yield StepFinished(
+        _make_step(index, pool, worst_first, prompt, "", answer, Outcome.FORCED, probabilities, [best.usage], started)
+    )
+
+
+async def score_likelihoods(
+    task: RankingTask, pool: Sequence[Candidate], backend: Backend, config: RankConfig
+) -> _Scored:
+    """P(best) of each candidate of `pool`: softmax of the summed log-probabilities of its continuation. Ours."""
+    questions = render_likelihoods(task, pool)
+    answers = await asyncio.gather(
+        *(
+            backend.score(ScoreRequest(prompt=q.prompt, continuations=q.continuations, priority=config.priority))
+            for q in questions
+        )
+    )
+    log_probs = {
+        i: value
+        for question, scores in zip(questions, answers, strict=True)
+        for i, value in zip(question.candidate_ids, scores.log_probs, strict=True)
+    }
+    totals = zip(*(scores.usage for scores in answers), strict=True)
+    return _Scored(softmax(log_probs), Usage(*(sum(values) for values in totals)))
 
 
 async def _think(

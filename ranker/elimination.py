@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Final
 
 from ranker.backends.base import Backend
-from ranker.decisions import Decide, exclude_one, order_all, order_by_label
+from ranker.decisions import Decide, decide_by_likelihood, exclude_one, order_all, order_by_label
 from ranker.errors import UsageError
 from ranker.events import (
     AnswerFormat,
@@ -116,12 +116,13 @@ async def rank_events(
     """
     if config.mode not in MODES:
         raise UsageError(f"mode: {config.mode.value!r} does not run yet. Choose one of: {', '.join(MODES)}.")
+    decide = decide_by_likelihood if config.answer_format is AnswerFormat.LIKELIHOOD else _DECIDE[config.mode]
     done = list(steps)
     candidates = [task.candidate(i) for i in make_presentation_order(task, config.seed)]
     while len(remaining := make_remaining(task, config.seed, done)) > 1:
         pool = [task.candidate(i) for i in remaining]
         yield StepStarted(len(done), remaining)
-        async for event in _DECIDE[config.mode](task, candidates, pool, len(done), backend, config):
+        async for event in decide(task, candidates, pool, len(done), backend, config):
             if isinstance(event, StepFinished):
                 done.append(event.step)
             yield event

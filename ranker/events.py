@@ -16,6 +16,9 @@ class AnswerFormat(StrEnum):
     """The model writes its thought and its answer; the answer is parsed."""
     SCORED = "scored"
     """The model thinks within the budget; then the titles of the pool are scored. For models that do not keep the format."""
+    LIKELIHOOD = "likelihood"
+    """The model neither sees the pool nor thinks: each candidate counts by how likely it is behind what is asked (see
+    `ranker.prompts.render_likelihoods`). For models that were trained so."""
 
 
 class RankConfig(Record):

@@ -6,7 +6,7 @@ new `PROMPT_VERSION`. This module does not know chat templates: a backend wraps 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from ranker.backends.base import Prompt
 from ranker.schema import Candidate, Domain, RankingTask
@@ -41,8 +41,26 @@ _QUERY_NAME = {
     Domain.PASSAGE: "Question",
     Domain.OTHER: "Query",
 }
+_LIKELIHOOD_OPENING = {
+    Domain.RECOMMENDATION: "One person chose, in this order:",
+    Domain.ROUTING: "The best language model for a question.",
+    Domain.OTHER: "The best candidate for a query.",
+}
+LIKELIHOOD_WORDS: Final = 96
+"""Words of a query or passage that the likelihood prompts show; of longer ones the first three quarters and the end."""
 _EXCLUSION_OPENING = "I compare the candidates and look for the one that fits least.\n" + THINK_OPEN
 _ORDER_OPENING = "I compare the candidates and look for the one that fits best.\n" + THINK_OPEN
+
+
+class Likelihood(NamedTuple):
+    """A text of which every continuation is as likely as its candidate is good."""
+
+    prompt: Prompt
+    continuations: tuple[str, ...]
+    candidate_ids: tuple[str, ...]
+    """One for each continuation."""
+    header: str
+    """The beginning of the prompt that nobody learns to write: instructions, and in passage ranking the passage."""
 
 
 def label_of(position: int) -> str:
@@ -90,6 +108,34 @@ def render_fixed_exclusion(
     rest = f"Still in play ({len(pool)}): {labels}\n{_exclusion_question(task)}"
     shared = "\n".join([_shared(task), "", _candidate_block(candidates), "", ""])
     return _assemble(shared, rest, _EXCLUSION_OPENING, chat_text)
+
+
+def render_likelihoods(task: RankingTask, pool: Sequence[Candidate]) -> tuple[Likelihood, ...]:
+    """Plain texts whose likelihood ranks `pool` without naming it: log P(title | what is asked), or for passages
+    log P(question | passage).
+
+    No chat template and no list of candidates: a small language model knows what follows what long before it can follow
+    instructions, and the same text teaches it densely (every title of a history is an example). Which way round the
+    likelihood is taken follows the domain; in passage ranking it is the query likelihood of Ponte and Croft 1998. Ours.
+
+    Returns:
+        One text whose continuations are all titles, or for passages a text for each candidate.
+    """
+    if task.domain is Domain.PASSAGE:
+        question = f" {_shorten(task.query)}\n"
+        headers = [f"Passage: {_shorten(c.text)}\n" for c in pool]
+        return tuple(
+            Likelihood(Prompt(header, "Question:"), (question,), (c.candidate_id,), header + "Question:")
+            for header, c in zip(headers, pool, strict=True)
+        )
+    header = f"{_LIKELIHOOD_OPENING[task.domain]}\n"
+    if task.query.strip():
+        header += f"{_QUERY_NAME[task.domain]}: {_shorten(task.query)}\n"
+    if task.criterion:
+        header += f"Wanted: {_clean(task.criterion)}\n"
+    history = "".join(f"- {_one_line(item)}\n" for item in task.history)
+    titles = tuple(f" {_clean(c.title)}\n" for c in pool)
+    return (Likelihood(Prompt(header + history, "-"), titles, tuple(c.candidate_id for c in pool), header),)
 
 
 def close_thought(prompt: Prompt, completion: str) -> Prompt:
@@ -144,6 +190,14 @@ def _candidate_line(candidate: Candidate) -> str:
     text, title = _one_line(candidate.text), _clean(candidate.title)
     is_own_title = isinstance(candidate.metadata.get("title"), str) and title not in text
     return f"{title}: {text}" if is_own_title else text
+
+
+def _shorten(text: str) -> str:
+    words = _clean(text).split()
+    if len(words) <= LIKELIHOOD_WORDS:
+        return " ".join(words)
+    first = LIKELIHOOD_WORDS * 3 // 4
+    return " ".join([*words[:first], "...", *words[first - LIKELIHOOD_WORDS :]])
 
 
 def _one_line(text: str) -> str:

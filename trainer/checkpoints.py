@@ -39,7 +39,7 @@ class Provenance(Record):
     prompt_version: str
     code_version: str
     answer_format: str
-    """How the result decides: `scored` or `free`."""
+    """How the result decides: `scored`, `free` or `likelihood`."""
     think_tokens: int
     """Budget of a thought that it was trained with, in tokens."""
     optimizer_step: int = 0

@@ -38,6 +38,8 @@ class Lora(Record):
     rank: Annotated[int, Field(ge=1, le=512)] = 16
     alpha: Annotated[float, Field(gt=0)] = 32.0
     modules: str = "all-linear"
+    last_layers: Annotated[int, Field(ge=1)] | None = None
+    """Adapt only so many of the last layers, which saves the backward pass through the others; None = all."""
 
 
 class Titles(Record):
@@ -47,6 +49,13 @@ class Titles(Record):
     scale: Annotated[float, Field(gt=0, le=100)] = 4.0
     """Factor on the mean log-probability per token, whose differences are small."""
     kl_weight: Annotated[float, Field(ge=0, le=10)] = 0.0
+
+
+class Sft(Record):
+    """Options of kind `sft` (see `trainer.sft`)."""
+
+    teach: Literal["rationales", "likelihood"] = "rationales"
+    """`rationales`: short reasons and the answer; `likelihood`: what follows what, for decisions by likelihood."""
 
 
 class Ppo(Record):
@@ -102,6 +111,7 @@ class JobConfig(Record):
     lora: Lora | None = Lora()
     """null = all weights."""
     titles: Titles = Titles()
+    sft: Sft = Sft()
     ppo: Ppo = Ppo()
     optimizer: Optimizer = Optimizer()
     max_prompt_tokens: Positive = 1400

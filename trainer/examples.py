@@ -52,6 +52,13 @@ class TrainingExample(Record):
         highest = max(g for g in self.grades.values() if g is not None)
         return tuple(i for i in self.pool if self.grades[i] == highest and highest > 0)
 
+    @property
+    def best_id(self) -> str:
+        """The first of the pool that is known to be among the best: of the highest tier, else of the lowest grade."""
+        if self.tiers:
+            return next(i for i in self.pool if i in self.tiers[0])
+        return min((i for i in self.pool if self.grades[i] is not None), key=lambda i: self.grades[i] or 0.0)
+
     def render(self, chat_text: ChatText) -> Prompt:
         """The prompt, byte for byte the one that `ranker.elimination` sends for this pool."""
         render = render_exclusion if self.mode is Mode.ITERATIVE else render_order

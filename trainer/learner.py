@@ -20,7 +20,7 @@ from trainer.memory import ModelShape
 from trainer.policy import Rewards
 from trainer.ppo import PPOConfig, PPOTrainer
 from trainer.rewards import PRESETS
-from trainer.sft import WarmStartTrainer, encode_rationales
+from trainer.sft import WarmStartTrainer, encode_likelihoods, encode_rationales
 from trainer.titles import TitleTrainer, encode_titles
 
 
@@ -121,8 +121,21 @@ def _new_adapter(config: JobConfig, model: Any) -> LoraConfig | None:
         lora_alpha=config.lora.alpha,
         lora_dropout=0.0,
         target_modules=config.lora.modules if config.lora.modules == "all-linear" else config.lora.modules.split(","),
+        layers_to_transform=_last_layers(config, model),
         task_type="CAUSAL_LM",
     )
+
+
+def _last_layers(config: JobConfig, model: Any) -> list[int] | None:
+    """Numbers of the layers that are adapted, None = all. Raises JobError where names of modules are needed for it."""
+    if config.lora is None or config.lora.last_layers is None:
+        return None
+    if config.lora.modules == "all-linear":
+        raise JobError(
+            "lora.last_layers: needs names in lora.modules, such as q_proj,v_proj,gate_proj,up_proj,down_proj"
+        )
+    num_layers = model.config.get_text_config().num_hidden_layers
+    return list(range(max(0, num_layers - config.lora.last_layers), num_layers))
 
 
 def _arguments(config: JobConfig, out: Path, device: torch.device) -> dict[str, Any]:
@@ -190,11 +203,12 @@ def _make_sft(
     callbacks: Any,
     device: Any,
 ) -> tuple[Any, PassSize, int]:
-    rows = encode_rationales(encoder, examples, config.max_prompt_tokens)
+    encode = encode_likelihoods if config.sft.teach == "likelihood" else encode_rationales
+    rows = encode(encoder, examples, config.max_prompt_tokens)
     _check_any(rows, config)
     trainer = WarmStartTrainer(
         model=model,
-        args=SFTConfig(max_length=None, **_arguments(config, out, device)),
+        args=SFTConfig(max_length=None, train_sampling_strategy="group_by_length", **_arguments(config, out, device)),
         train_dataset=Dataset.from_list(rows),
         processing_class=encoder.tokenizer,
         callbacks=list(callbacks),

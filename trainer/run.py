@@ -157,7 +157,7 @@ def _check_fits(config: JobConfig, learner: "Learner") -> str:
 
 def make_provenance(job: Job, config: JobConfig, card: ModelCard, material: Material) -> Provenance:
     """What every checkpoint of this job carries."""
-    is_scored = config.kind == "titles"
+    answer_format = answer_format_of(config)
     return Provenance(
         job_id=job.job_id,
         kind=config.kind,
@@ -169,10 +169,18 @@ def make_provenance(job: Job, config: JobConfig, card: ModelCard, material: Mate
         config=config.model_dump(mode="json"),
         prompt_version=PROMPT_VERSION,
         code_version=code_version(),
-        answer_format=(AnswerFormat.SCORED if is_scored else AnswerFormat.FREE).value,
-        think_tokens=0 if is_scored else config.ppo.max_completion_tokens,
+        answer_format=answer_format.value,
+        think_tokens=config.ppo.max_completion_tokens if answer_format is AnswerFormat.FREE else 0,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def answer_format_of(config: JobConfig) -> AnswerFormat:
+    """How a model decides that was trained so."""
+    if config.kind == "titles":
+        return AnswerFormat.SCORED
+    is_likelihood = config.kind == "sft" and config.sft.teach == "likelihood"
+    return AnswerFormat.LIKELIHOOD if is_likelihood else AnswerFormat.FREE
 
 
 def code_version() -> str:

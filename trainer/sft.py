@@ -1,7 +1,10 @@
-"""Supervised warm start with TRL's SFTTrainer: imitate rationales, loss on the completion only.
+"""Supervised training with TRL's SFTTrainer: what to imitate, as ids and labels in the engine's pieces.
 
-A small model has to know the format before a reward can work: of the untrained default model's answers one in six is well
-formed. Rows are tokenised here, in the engine's pieces, and given to TRL as ids and labels.
+`rationales`: short reasons and the answer, loss on the completion only. A small model has to know the format before a reward
+can work: of the untrained default model's answers one in six is well formed.
+
+`likelihood`: the texts of `ranker.prompts.render_likelihoods` with the best candidate behind them. Everything but the header
+is learnt: in recommendation every title of the history, so that one user gives twenty examples in one short row.
 """
 
 from collections.abc import Sequence
@@ -9,6 +12,7 @@ from typing import Any
 
 from trl import SFTTrainer
 
+from ranker.prompts import render_likelihoods
 from trainer.checkpoints import AsideCheckpoints
 from trainer.encoding import Encoder
 from trainer.examples import TrainingExample
@@ -36,4 +40,19 @@ def encode_rationales(
         completion = [*encoder.ids(rationale.completion), int(end)]
         if len(prompt) + len(completion) <= max_tokens:
             rows.append({"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion})
+    return rows
+
+
+def encode_likelihoods(
+    encoder: Encoder, examples: Sequence[TrainingExample], max_tokens: int
+) -> list[dict[str, list[int]]]:
+    """Ids and labels of each example's best candidate behind its likelihood prompt; longer ones are left out."""
+    rows = []
+    for example in examples:
+        best = example.task.candidate(example.best_id)
+        (question,) = render_likelihoods(example.task, [best])
+        ids = encoder.prompt_ids(question.prompt) + encoder.ids(question.continuations[0])
+        num_untaught = len(encoder.ids(question.header))
+        if len(ids) <= max_tokens:
+            rows.append({"input_ids": ids, "labels": [IGNORED] * num_untaught + ids[num_untaught:]})
     return rows

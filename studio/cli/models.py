@@ -41,9 +41,9 @@ def add_parser(commands: Any) -> None:
     add.add_argument("--as", dest="name", metavar="NAME", required=True, help="what it is called here")
     add.add_argument(
         "--answer-format",
-        choices=("free", "scored"),
+        choices=("free", "scored", "likelihood"),
         default="free",
-        help="free: it writes its answer (default); scored: it thinks, then the titles' log-probabilities decide",
+        help="free: it writes its answer (default); scored: it thinks, then the titles' log-probabilities decide; likelihood: how likely each candidate follows decides",
     )
     add.set_defaults(run=add_model)
 

@@ -47,9 +47,10 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--answer",
-        choices=("auto", "free", "scored"),
+        choices=("auto", "free", "scored", "likelihood"),
         default="auto",
-        help="free: the model writes its answer; scored: the titles' log-probabilities decide; auto: as its card says",
+        help="free: the model writes its answer; scored: the titles' log-probabilities decide; likelihood: the same without "
+        "naming the pool or thinking; auto: as its card says",
     )
     parser.add_argument(
         "--batch", metavar="N", type=_positive, default=16, help="tasks in flight at once (default: 16)"
