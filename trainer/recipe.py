@@ -33,7 +33,7 @@ class Share(Record):
 
 
 def _router(scenario: str) -> Share:
-    return Share(name=f"router-{scenario}", folder="routing/llmrouter_9llm", recipe=f"router-{scenario}", num_tasks=200)
+    return Share(name=f"router-{scenario}", folder="routing/llmrouter_9llm", recipe=f"router-{scenario}", num_tasks=150)
 
 
 def _passages(number: int, num_tasks: int) -> Share:
@@ -44,11 +44,11 @@ def _passages(number: int, num_tasks: int) -> Share:
 
 _ANY_LENGTH: Final = {"min_history": 8}
 SHARES: Final = (
-    Share(name="movie-1m", folder="movies/ml-1m", recipe="rec-movie", options=_ANY_LENGTH, num_tasks=820),
-    Share(name="movie-100k", folder="movies/ml-100k", recipe="rec-movie", options=_ANY_LENGTH, num_tasks=220),
-    Share(name="game", folder="amazon/games_llmrank", recipe="rec-game", options=_ANY_LENGTH, num_tasks=420),
+    Share(name="movie-1m", folder="movies/ml-1m", recipe="rec-movie", options=_ANY_LENGTH, num_tasks=600),
+    Share(name="movie-100k", folder="movies/ml-100k", recipe="rec-movie", options=_ANY_LENGTH, num_tasks=170),
+    Share(name="game", folder="amazon/games_llmrank", recipe="rec-game", options=_ANY_LENGTH, num_tasks=300),
     Share(
-        name="music", folder="amazon/cds_vinyl_flower", recipe="rec-music", options={"min_history": 5}, num_tasks=900
+        name="music", folder="amazon/cds_vinyl_flower", recipe="rec-music", options={"min_history": 5}, num_tasks=650
     ),
     _router("performance"),
     _router("balance"),
