@@ -50,6 +50,14 @@ class _Scored(NamedTuple):
     usage: Usage
 
 
+class LikelihoodScores(NamedTuple):
+    """How likely each candidate of a pool is as the best."""
+
+    log_probs: Mapping[str, float]
+    """candidate_id -> natural logarithm, not normalised over the pool."""
+    usage: Usage
+
+
 async def exclude_one(
     task: RankingTask,
     candidates: Sequence[Candidate],
@@ -169,23 +177,23 @@ async def decide_by_likelihood(
     give the order that the other modes give in one.
     """
     started = time.perf_counter()
-    best = await score_likelihoods(task, pool, backend, config)
-    order = sorted(best.probabilities, key=lambda i: -best.probabilities[i])
+    log_probs, usage = await score_likelihoods(task, pool, backend, config)
+    order = sorted(log_probs, key=lambda i: -log_probs[i])
     is_one_by_one = config.mode in (Mode.ITERATIVE, Mode.FIXED_BLOCK)
     worst_first = order[-1:] if is_one_by_one else order[:0:-1]
     answer = " > ".join(task.candidate(i).title for i in (worst_first if is_one_by_one else order))
     texts = [question.prompt.text for question in render_likelihoods(task, pool)]
     prompt = Prompt("", "\n\n".join(texts))
-    probabilities = complement(best.probabilities)
+    probabilities = softmax({i: -value for i, value in log_probs.items()})
     yield StepFinished(
-        _make_step(index, pool, worst_first, prompt, "", answer, Outcome.FORCED, probabilities, [best.usage], started)
+        _make_step(index, pool, worst_first, prompt, "", answer, Outcome.FORCED, probabilities, [usage], started)
     )
 
 
 async def score_likelihoods(
     task: RankingTask, pool: Sequence[Candidate], backend: Backend, config: RankConfig
-) -> _Scored:
-    """P(best) of each candidate of `pool`: softmax of the summed log-probabilities of its continuation. Ours."""
+) -> LikelihoodScores:
+    """Ask the model for the likelihood of each candidate of `pool` (see `ranker.prompts.render_likelihoods`). Ours."""
     questions = render_likelihoods(task, pool)
     answers = await asyncio.gather(
         *(
@@ -199,7 +207,7 @@ async def score_likelihoods(
         for i, value in zip(question.candidate_ids, scores.log_probs, strict=True)
     }
     totals = zip(*(scores.usage for scores in answers), strict=True)
-    return _Scored(softmax(log_probs), Usage(*(sum(values) for values in totals)))
+    return LikelihoodScores(log_probs, Usage(*(sum(values) for values in totals)))
 
 
 async def _think(

@@ -26,9 +26,9 @@ def _private_data_dir(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def default_models_dir() -> Path:
     """A models directory that has the default model (`launch.py test` sets it up). Do not write into it."""
-    from trainer.registry import DEFAULT_MODEL, Registry
+    from trainer.registry import BASE_MODEL, Registry
 
-    if not Registry(_MODELS_DIR).has(DEFAULT_MODEL):
-        reason = f"{DEFAULT_MODEL} is not in {_MODELS_DIR}: `python launch.py test` fetches it"
+    if not Registry(_MODELS_DIR).has(BASE_MODEL):
+        reason = f"{BASE_MODEL} is not in {_MODELS_DIR}: `python launch.py test` fetches it"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     return _MODELS_DIR

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from ranker.elimination import AnswerFormat
 from ranker.errors import UsageError
 from ranker.schema import Record
 from trainer.examples import ExampleConfig
@@ -46,8 +47,10 @@ class Titles(Record):
     """Options of kind `titles` (see `trainer.titles`)."""
 
     loss: Literal["pairs", "reward", "right"] = "pairs"
-    scale: Annotated[float, Field(gt=0, le=100)] = 4.0
-    """Factor on the mean log-probability per token, whose differences are small."""
+    answer: Literal["auto", "scored", "likelihood"] = "auto"
+    """How the result decides; `auto`: by likelihood if the model that is trained on does, else scored."""
+    scale: Annotated[float, Field(gt=0, le=100)] | None = None
+    """Factor on the scores; None = 4 for scored ones (means per token, whose differences are small), 1 for likelihoods."""
     kl_weight: Annotated[float, Field(ge=0, le=10)] = 0.0
 
 
@@ -133,6 +136,14 @@ class JobConfig(Record):
     ignore_memory: bool = False
     """Start even where the estimate does not fit."""
     placebo: Literal["none", "shuffled-corrections"] = "none"
+
+    @property
+    def answer_format(self) -> AnswerFormat:
+        """How a model decides that was trained so."""
+        if self.kind == "titles":
+            return AnswerFormat.LIKELIHOOD if self.titles.answer == "likelihood" else AnswerFormat.SCORED
+        is_likelihood = self.kind == "sft" and self.sft.teach == "likelihood"
+        return AnswerFormat.LIKELIHOOD if is_likelihood else AnswerFormat.FREE
 
     @model_validator(mode="after")
     def _check_rollout(self) -> Self:

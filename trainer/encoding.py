@@ -9,23 +9,44 @@ from typing import Any, NamedTuple
 
 from ranker.backends.base import Prompt
 from ranker.backends.chat import ChatFormat
-from ranker.prompts import close_thought
+from ranker.elimination import AnswerFormat
+from ranker.prompts import close_thought, render_likelihoods
+from ranker.schema import Mode
 from trainer.examples import TrainingExample
 
 
-class TitleRow(NamedTuple):
-    """One decision to score: the prompt with an empty thought, and the titles of the pool behind it."""
+class ScoredText(NamedTuple):
+    """A prompt and the continuations that are scored behind it."""
 
     prompt_ids: list[int]
-    title_ids: list[list[int]]
+    continuation_ids: list[list[int]]
+
+
+class TitleRow(NamedTuple):
+    """One decision to score: its candidates, in the order of the pool, are the continuations of all texts in turn."""
+
+    texts: list[ScoredText]
+    weights: list[float]
+    """For each candidate: summed log-probability x weight = score of *excluding* it."""
     example: TrainingExample
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Tokens of all prompts."""
+        return sum(len(text.prompt_ids) for text in self.texts)
+
+    @property
+    def num_scored_tokens(self) -> int:
+        """Tokens of all continuations."""
+        return sum(len(ids) for text in self.texts for ids in text.continuation_ids)
 
 
 class Encoder:
-    """A tokenizer, used as inference uses it."""
+    """A tokenizer, used as inference uses it, for one way of deciding."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, answer_format: AnswerFormat = AnswerFormat.SCORED) -> None:
         self.tokenizer = tokenizer
+        self.answer_format = answer_format
         self.chat_text = ChatFormat(tokenizer)
 
     def ids(self, text: str) -> list[int]:
@@ -38,9 +59,18 @@ class Encoder:
         return self.ids(prompt.prefix) + self.ids(prompt.suffix)
 
     def title_row(self, example: TrainingExample) -> TitleRow:
-        """The ids of a decision that is scored without a thought."""
+        """The ids of a decision as `ranker.decisions` takes it by scores: without a thought, or by likelihood.
+
+        A likely title is excluded where the prompt asks for the worst, and stays where it asks for the best.
+        """
+        if self.answer_format is AnswerFormat.LIKELIHOOD:
+            questions = render_likelihoods(example.task, example.candidates)
+            texts = [ScoredText(self.prompt_ids(q.prompt), [self.ids(c) for c in q.continuations]) for q in questions]
+            return TitleRow(texts, [-1.0] * len(example.pool), example)
         prompt = close_thought(example.render(self.chat_text), "")
-        return TitleRow(self.prompt_ids(prompt), [self.ids(c.title) for c in example.candidates], example)
+        titles = [self.ids(c.title) for c in example.candidates]
+        sign = 1.0 if example.mode is Mode.ITERATIVE else -1.0
+        return TitleRow([ScoredText(self.prompt_ids(prompt), titles)], [sign / len(ids) for ids in titles], example)
 
     def count_tokens(self, examples: Sequence[TrainingExample]) -> list[int]:
         """Tokens of each example's prompt."""

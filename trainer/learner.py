@@ -21,7 +21,7 @@ from trainer.policy import Rewards
 from trainer.ppo import PPOConfig, PPOTrainer
 from trainer.rewards import PRESETS
 from trainer.sft import WarmStartTrainer, encode_likelihoods, encode_rationales
-from trainer.titles import TitleTrainer, encode_titles
+from trainer.titles import DEFAULT_SCALES, TitleTrainer, encode_titles
 
 
 class PassSize(NamedTuple):
@@ -77,7 +77,7 @@ def make_learner(config: JobConfig, base: Path, material: Material, out: Path, c
     device = choose_device(config)
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False, padding_side="left")
     model = _load_policy(config, base, choose_dtype(config, device))
-    encoder = Encoder(tokenizer)
+    encoder = Encoder(tokenizer, config.answer_format)
     make = {"titles": _make_titles, "sft": _make_sft, "ppo": _make_rollouts, "grpo": _make_rollouts}[config.kind]
     trainer, size, num_used = make(config, model, encoder, material.examples.train, out, callbacks, device)
     parameters = list(trainer.model.parameters())
@@ -185,13 +185,13 @@ def _make_titles(
         processing_class=encoder.tokenizer,
         callbacks=list(callbacks),
         loss=config.titles.loss,
-        scale=config.titles.scale,
+        scale=config.titles.scale or DEFAULT_SCALES[encoder.answer_format],
         kl_weight=config.titles.kl_weight,
     )
-    titles = [sum(map(len, r["row"].title_ids)) for r in rows]
-    longest = max(len(r["row"].prompt_ids) + n for r, n in zip(rows, titles, strict=True))
+    longest = max(r["row"].num_prompt_tokens + r["row"].num_scored_tokens for r in rows)
+    most_scored = max(r["row"].num_scored_tokens for r in rows)
     size = config.optimizer.batch_size
-    return trainer, PassSize(1, size * longest, size * max(titles)), len(rows)
+    return trainer, PassSize(1, size * longest, size * most_scored), len(rows)
 
 
 def _make_sft(

@@ -15,7 +15,7 @@ from trainer.encoding import Encoder
 from trainer.examples import TrainingExample
 from trainer.jobs import Job, write_whole
 from trainer.scoring import pack_titles, score_titles
-from trainer.titles import exclusion_scores, known_pairs
+from trainer.titles import known_pairs
 
 
 def measure_agreement(model: Any, encoder: Encoder, examples: Sequence[TrainingExample]) -> list[float]:
@@ -29,7 +29,7 @@ def measure_agreement(model: Any, encoder: Encoder, examples: Sequence[TrainingE
             pairs = known_pairs(example)
             if pairs:
                 scores = score_titles(model, pack_titles([encoder.title_row(example)]).to(device))
-                values.append(agreement_of(exclusion_scores(scores, example).tolist(), pairs))
+                values.append(agreement_of(scores.tolist(), pairs))
     model.train(was_training)
     return values
 

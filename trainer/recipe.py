@@ -1,7 +1,8 @@
 """The recipe of the adapter that we ship: what it learns from, in which amounts, and how. Ours.
 
-    python -m trainer.recipe --from DIRECTORY --out WORK        # writes tasks and configurations
-    python launch.py train WORK/1-likelihood.yaml               # trains; `jobs resume` goes on where it was stopped
+    python -m trainer.recipe data --from DIRECTORY --out WORK   # writes tasks and the configuration of the job
+    python launch.py train WORK/likelihood.yaml                 # trains; `jobs resume` goes on where it was stopped
+    python -m trainer.recipe ship CHECKPOINT                    # puts the adapter of a checkpoint into assets/
 
 Reads the training side (80% of the users or queries, by a hash of their ids) of public raw files below DIRECTORY and nothing
 of the test side. The amounts are what two CPU cores can go through in about an hour and a half; a GPU takes all.
@@ -18,6 +19,9 @@ from typing import Any, Final
 
 from ranker.datasets import dump_tasks, import_source
 from ranker.schema import RankingTask, Record
+from trainer.checkpoints import PROVENANCE, read_provenance
+from trainer.fetch import SMOLLM2
+from trainer.registry import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE_MODEL, SHIPPED_ADAPTER
 
 log = logging.getLogger(__name__)
 
@@ -71,53 +75,85 @@ def draw_tasks(share: Share, directory: Path) -> list[RankingTask]:
     return [t.model_copy(update={"task_id": f"{share.name}/{t.task_id}"}) for t in chosen]
 
 
-def make_configs(files: Sequence[str], num_examples: int) -> dict[str, dict[str, Any]]:
-    """The jobs, in order."""
-    batch = 8
+def make_config(files: Sequence[str], num_examples: int) -> dict[str, Any]:
+    """The job."""
+    batch_size = 8
     return {
-        "1-likelihood": {
-            "kind": "sft",
-            "name": "iranker-135m, likelihood",
-            "sft": {"teach": "likelihood"},
-            "data": {"tasks": list(files)},
-            "examples": {"num_examples": num_examples, "held_out_share": 0.0},
-            "lora": {
-                "rank": 32,
-                "alpha": 64,
-                "modules": "q_proj,v_proj,gate_proj,up_proj,down_proj",
-                "last_layers": 12,
-            },
-            "optimizer": {
-                "learning_rate": 1e-3,
-                "schedule": "linear",
-                "warmup_steps": 10,
-                "batch_size": batch,
-                "max_steps": num_examples // batch,
-            },
-            "max_prompt_tokens": 480,
-            "num_threads": 1,
-            "save_every": 20,
-            "measured": 0,
-        }
+        "kind": "sft",
+        "name": "iranker-135m",
+        "model": BASE_MODEL,
+        "sft": {"teach": "likelihood"},
+        "data": {"tasks": list(files)},
+        "examples": {"num_examples": num_examples, "held_out_share": 0.0},
+        "lora": {"rank": 32, "alpha": 64, "modules": "q_proj,v_proj,gate_proj,up_proj,down_proj", "last_layers": 12},
+        "optimizer": {
+            "learning_rate": 1e-3,
+            "schedule": "linear",
+            "warmup_steps": 10,
+            "batch_size": batch_size,
+            "max_steps": num_examples // batch_size,
+        },
+        "max_prompt_tokens": 480,
+        "num_threads": 1,
+        "save_every": 20,
+        "measured": 0,
     }
 
 
-def main(arguments: list[str]) -> int:
-    """Writes everything below --out; returns 0."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.recipe", description=__doc__)
-    parser.add_argument("--from", dest="source", type=Path, required=True, metavar="DIRECTORY")
-    parser.add_argument("--out", type=Path, required=True, metavar="WORK")
-    options = parser.parse_args(arguments)
-    options.out.mkdir(parents=True, exist_ok=True)
-    files, num_examples = [], 0
+def write_data(directory: Path, out: Path) -> None:
+    """Draw the tasks of every share and write them, and the job's configuration, below `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    num_examples = 0
     for share in SHARES:
-        tasks = draw_tasks(share, options.source)
-        dump_tasks(tasks, options.out / f"{share.name}.jsonl")
-        files.append(f"{share.name}.jsonl")
+        tasks = draw_tasks(share, directory)
+        dump_tasks(tasks, out / f"{share.name}.jsonl")
         num_examples += len(tasks)
         log.info("%s: %d tasks", share.name, len(tasks))
-    for name, config in make_configs(files, num_examples).items():
-        (options.out / f"{name}.yaml").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    config = make_config([f"{share.name}.jsonl" for share in SHARES], num_examples)
+    (out / "likelihood.yaml").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def ship(checkpoint: Path, target: Path) -> None:
+    """Copy what an adapter needs, in bfloat16 and without paths of this machine.
+
+    Raises:
+        CheckpointError: if the checkpoint does not say what it came from.
+    """
+    from safetensors.torch import load_file, save_file
+
+    provenance = read_provenance(checkpoint)
+    target.mkdir(parents=True, exist_ok=True)
+    weights = load_file(checkpoint / ADAPTER_WEIGHTS)
+    save_file({name: w.bfloat16().contiguous() for name, w in weights.items()}, target / ADAPTER_WEIGHTS)
+    adapter = json.loads((checkpoint / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    adapter["base_model_name_or_path"] = provenance.base_model
+    (target / ADAPTER_CONFIG).write_text(json.dumps(adapter, indent=2) + "\n", encoding="utf-8")
+    data = {**provenance.config["data"], "tasks": sorted(provenance.data_sha256)}
+    shipped = provenance.model_copy(
+        update={
+            "base_directory": SMOLLM2.requirement,
+            "base_sha256": None,  # hangs on the version of transformers that wrote the base's config
+            "config": {**provenance.config, "data": data},
+        }
+    )
+    (target / PROVENANCE).write_text(shipped.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def main(arguments: list[str]) -> int:
+    """Returns 0."""
+    parser = argparse.ArgumentParser(prog="python -m trainer.recipe", description=__doc__)
+    actions = parser.add_subparsers(dest="action", required=True)
+    data = actions.add_parser("data", help="draw the tasks and write the job's configuration")
+    data.add_argument("--from", dest="source", type=Path, required=True, metavar="DIRECTORY")
+    data.add_argument("--out", type=Path, required=True, metavar="WORK")
+    shipping = actions.add_parser("ship", help="put the adapter of a checkpoint into assets/")
+    shipping.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    shipping.add_argument("--to", type=Path, default=SHIPPED_ADAPTER, metavar="DIRECTORY")
+    options = parser.parse_args(arguments)
+    if options.action == "data":
+        write_data(options.source, options.out)
+    else:
+        ship(options.checkpoint, options.to)
     return 0
 
 

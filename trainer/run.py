@@ -125,13 +125,18 @@ def _run(job: Job, registry: Registry) -> tuple[JobState, str]:
 
 
 def _find_base(config: JobConfig, registry: Registry) -> tuple[ModelCard, JobConfig]:
-    """The model whose weights are loaded; where the model is itself the result of a job, its adapter is trained on."""
+    """The model whose weights are loaded, and the config with what hangs on the model filled in.
+
+    Where the model is itself the result of a job, its adapter is trained on.
+    """
     card = registry.card(config.model)
+    if config.titles.answer == "auto":
+        answer = "likelihood" if card.answer_format is AnswerFormat.LIKELIHOOD else "scored"
+        config = config.model_copy(update={"titles": config.titles.model_copy(update={"answer": answer})})
     if card.adapter is None:
         return card, config
     base = registry.card(read_provenance(Path(card.adapter)).base_model)
-    start_from = config.start_from or card.adapter
-    return base, config.model_copy(update={"start_from": start_from})
+    return base, config.model_copy(update={"start_from": config.start_from or card.adapter})
 
 
 def _check_fits(config: JobConfig, learner: "Learner") -> str:
@@ -157,7 +162,6 @@ def _check_fits(config: JobConfig, learner: "Learner") -> str:
 
 def make_provenance(job: Job, config: JobConfig, card: ModelCard, material: Material) -> Provenance:
     """What every checkpoint of this job carries."""
-    answer_format = answer_format_of(config)
     return Provenance(
         job_id=job.job_id,
         kind=config.kind,
@@ -169,18 +173,10 @@ def make_provenance(job: Job, config: JobConfig, card: ModelCard, material: Mate
         config=config.model_dump(mode="json"),
         prompt_version=PROMPT_VERSION,
         code_version=code_version(),
-        answer_format=answer_format.value,
-        think_tokens=config.ppo.max_completion_tokens if answer_format is AnswerFormat.FREE else 0,
+        answer_format=config.answer_format.value,
+        think_tokens=config.ppo.max_completion_tokens if config.answer_format is AnswerFormat.FREE else 0,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def answer_format_of(config: JobConfig) -> AnswerFormat:
-    """How a model decides that was trained so."""
-    if config.kind == "titles":
-        return AnswerFormat.SCORED
-    is_likelihood = config.kind == "sft" and config.sft.teach == "likelihood"
-    return AnswerFormat.LIKELIHOOD if is_likelihood else AnswerFormat.FREE
 
 
 def code_version() -> str:

@@ -1,7 +1,7 @@
 """Log-probabilities of titles with gradients: the training side of `Backend.score`, equal to it (tested).
 
-Several decisions are packed into one row of tokens. A mask lets a token see its own prompt, and of the titles only what
-stands before it in its own title; positions of every title begin where its prompt ends. So a packed batch has no padding,
+Several decisions are packed into one row of tokens, each with one prompt or several. A mask lets a token see its own prompt,
+and of the titles only what stands before it in its own title; positions of every title begin where its prompt ends. So a packed batch has no padding,
 and each prompt is computed once however many titles follow. Only the rows of the vocabulary matrix that predict a title's
 tokens are computed. Imports torch: load it only where something is trained.
 """
@@ -29,6 +29,8 @@ class PackedTitles(NamedTuple):
     """(T,): the title tokens."""
     owners: torch.Tensor
     """(T,): which title each token belongs to; titles are numbered over the whole batch."""
+    weights: torch.Tensor
+    """(N,): factors of the titles' summed log-probabilities (see `trainer.encoding.TitleRow`)."""
     pool_sizes: tuple[int, ...]
     """Titles of each decision."""
 
@@ -41,20 +43,20 @@ def pack_titles(rows: Sequence[TitleRow]) -> PackedTitles:
     """Lay decisions behind one another."""
     ids: list[int] = []
     positions: list[int] = []
-    prompts: list[int] = []  # number of the decision
+    prompts: list[int] = []  # number of the prompt
     titles: list[int] = []  # number of the title, -1 = prompt
     sources: list[int] = []
     targets: list[int] = []
     owners: list[int] = []
     num_titles = 0
-    for number, row in enumerate(rows):
-        length = len(row.prompt_ids)
+    for number, text in enumerate(text for row in rows for text in row.texts):
+        length = len(text.prompt_ids)
         end = len(ids) + length
-        ids += row.prompt_ids
+        ids += text.prompt_ids
         positions += range(length)
         prompts += [number] * length
         titles += [-1] * length
-        for title in row.title_ids:
+        for title in text.continuation_ids:
             start = len(ids)
             ids += title
             positions += range(length, length + len(title))
@@ -71,12 +73,13 @@ def pack_titles(rows: Sequence[TitleRow]) -> PackedTitles:
         sources=torch.tensor(sources),
         targets=torch.tensor(targets),
         owners=torch.tensor(owners),
-        pool_sizes=tuple(len(row.title_ids) for row in rows),
+        weights=torch.tensor([weight for row in rows for weight in row.weights]),
+        pool_sizes=tuple(len(row.weights) for row in rows),
     )
 
 
 def score_titles(model: Any, packed: PackedTitles) -> torch.Tensor:
-    """Mean log-probability per token of every title of the batch: (N,), float32, with gradients.
+    """Score of excluding each candidate of the batch: (N,), float32, with gradients.
 
     The rule is that of `ranker.decisions`: its softmax over a pool is the probability of each exclusion.
     """
@@ -88,15 +91,14 @@ def score_titles(model: Any, packed: PackedTitles) -> torch.Tensor:
         use_cache=False,
     ).logits[0]  # (T, V)
     log_probs = logits.float().log_softmax(-1).gather(1, packed.targets[:, None])[:, 0]  # (T,)
-    num_titles = sum(packed.pool_sizes)
-    totals = log_probs.new_zeros(num_titles).index_add(0, packed.owners, log_probs)
-    return totals / torch.bincount(packed.owners, minlength=num_titles)
+    totals = log_probs.new_zeros(len(packed.weights)).index_add(0, packed.owners, log_probs)
+    return totals * packed.weights
 
 
 def _tree_mask(prompts: torch.Tensor, titles: torch.Tensor) -> torch.Tensor:
-    """(1, 1, L, L): causal, within the same decision, and within the same title or back to the prompt."""
+    """(1, 1, L, L): causal, within the same prompt, and within the same title or back to the prompt."""
     length = len(prompts)
     is_causal = torch.ones(length, length, dtype=torch.bool).tril()
-    is_same_decision = prompts[:, None] == prompts[None, :]
+    is_same_prompt = prompts[:, None] == prompts[None, :]
     is_visible = (titles[None, :] == -1) | (titles[:, None] == titles[None, :])
-    return (is_causal & is_same_decision & is_visible)[None, None]
+    return (is_causal & is_same_prompt & is_visible)[None, None]

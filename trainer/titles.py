@@ -1,8 +1,9 @@
-"""The objective `titles`: learn to decide by the log-probabilities of the pool's titles, exactly as `scored` decisions are made.
+"""The objective `titles`: learn to decide by the log-probabilities of the pool's titles, exactly as `scored` decisions and
+those by `likelihood` are made.
 
 Ours, not the paper's. A model of 135M learns to decide over candidate *texts* in minutes on a CPU, where it does not begin
 to learn lettered labels (see our notes on models), and its untrained free-form answers are too seldom valid for a reward to
-work on. A decision is then a draw from softmax(mean log-probability of each title): a bandit whose actions can all be
+work on. A decision is then a draw from softmax(score of excluding each candidate): a bandit whose actions can all be
 scored, so nothing has to be sampled and the gradient of the expected reward is exact. Losses, per decision:
 
     pairs    mean of softplus(-(s_worse - s_better)) over all pairs that are known, s = scaled score of *excluding*: the
@@ -10,24 +11,26 @@ scored, so nothing has to be sampled and the gradient of the expected reward is 
     reward   minus the expected grade of the exclusion: what PPO would climb to with this action space, without sampling
     right    minus log of the probability of all right exclusions together
 
-In mode `direct` the scores are those of being the best, and the signs turn round. Departs from Schulman 2017 in everything
+Where the model is asked for the best, `trainer.encoding` has turned the signs round. Departs from Schulman 2017 in everything
 but the reward: no ratio, no clipping, no critic; `kl_weight` keeps the policy near the reference (adapter off).
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import torch
 from torch.nn import functional
 from transformers import Trainer
 
-from ranker.schema import Mode
+from ranker.elimination import AnswerFormat
 from trainer.checkpoints import AsideCheckpoints
 from trainer.encoding import Encoder, TitleRow
 from trainer.examples import TrainingExample
 from trainer.scoring import PackedTitles, pack_titles, score_titles
 
 Loss = Literal["pairs", "reward", "right"]
+DEFAULT_SCALES: Final = {AnswerFormat.SCORED: 4.0, AnswerFormat.LIKELIHOOD: 1.0}
+"""Mean log-probabilities per token differ little; sums are probabilities as they are."""
 
 
 class TitleBatch(NamedTuple):
@@ -76,7 +79,7 @@ class TitleTrainer(AsideCheckpoints, Trainer):  # type: ignore[misc]
 
     def _note_accuracy(self, by_pool: Sequence[torch.Tensor], examples: Sequence[TrainingExample]) -> None:
         for scores, example in zip(by_pool, examples, strict=True):
-            grade = example.grades[example.pool[int(exclusion_scores(scores, example).argmax())]]
+            grade = example.grades[example.pool[int(scores.argmax())]]
             if grade is not None:
                 self._note("exclusion_grade", grade)
                 self._note(f"exclusion_grade/pool_{len(example.pool)}", grade)
@@ -90,14 +93,8 @@ class TitleTrainer(AsideCheckpoints, Trainer):  # type: ignore[misc]
         super().log(logs, start_time)
 
 
-def exclusion_scores(scores: torch.Tensor, example: TrainingExample) -> torch.Tensor:
-    """Scores of excluding each candidate: as they are, or, where the model was asked for the best, turned round."""
-    return scores if example.mode is Mode.ITERATIVE else -scores
-
-
 def title_loss(scores: torch.Tensor, example: TrainingExample, loss: Loss) -> torch.Tensor:
-    """The loss of one decision from the scores (n,) of its pool; 0 where nothing comparable is known."""
-    scores = exclusion_scores(scores, example)
+    """The loss of one decision from the scores (n,) of excluding each of its pool; 0 where nothing comparable is known."""
     grades = [example.grades[i] for i in example.pool]
     if loss == "pairs":
         pairs = known_pairs(example)
@@ -127,7 +124,7 @@ def known_pairs(example: TrainingExample) -> list[tuple[int, int]]:
 def encode_titles(encoder: Encoder, examples: Sequence[TrainingExample], max_tokens: int) -> list[dict[str, TitleRow]]:
     """The rows of a title data set; decisions that are longer than `max_tokens` are left out."""
     rows = [encoder.title_row(example) for example in examples]
-    return [{"row": r} for r in rows if len(r.prompt_ids) + sum(map(len, r.title_ids)) <= max_tokens]
+    return [{"row": r} for r in rows if r.num_prompt_tokens + r.num_scored_tokens <= max_tokens]
 
 
 def _collate(items: Sequence[dict[str, TitleRow]]) -> dict[str, TitleBatch]:

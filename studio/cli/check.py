@@ -34,11 +34,11 @@ def add_parser(commands: Any) -> None:
 def run_checks(arguments: argparse.Namespace) -> int:
     """`test`: all phases run even if one fails; 0 only if all succeed."""
     from studio.cli.models import ensure_model
-    from trainer.registry import DEFAULT_MODEL, Registry
+    from trainer.registry import BASE_MODEL, Registry
 
     started = time.monotonic()
     settings = read_settings(arguments)
-    ensure_model(Registry(settings.models_dir), DEFAULT_MODEL)
+    ensure_model(Registry(settings.models_dir), BASE_MODEL)
     _say("default model", True, started)
     environment = {**os.environ, "STUDIO_TEST_MODELS": str(settings.models_dir)}
     passed = [_run_quietly(name, command) for name, command in CHECKS.items()]

@@ -118,7 +118,7 @@ def promote_model(arguments: argparse.Namespace) -> int:
 
 
 def ensure_model(registry: "Registry", name: str | None) -> str:
-    """Make sure that the model that is asked for (None = the default) is here; fetches only the built-in default.
+    """Make sure that the model that is asked for (None = the default) is here; fetches only what is built in.
 
     Returns:
         Its name.
@@ -127,18 +127,17 @@ def ensure_model(registry: "Registry", name: str | None) -> str:
         UsageError: if there is no such model.
         CheckpointError: if the default model cannot be set up.
     """
-    from trainer.registry import DEFAULT_MODEL
+    from trainer.registry import BASE_MODEL, SHIPPED_MODEL
 
-    wanted = name or registry.default_name()
-    if wanted == DEFAULT_MODEL and not registry.has(wanted):
+    if (name or registry.default_name()) in (BASE_MODEL, SHIPPED_MODEL) and not registry.is_set_up():
         progress, started = Progress(), time.monotonic()
-        print(f"Setting up the default model {DEFAULT_MODEL}, once.", file=sys.stderr, flush=True)
+        print(f"Setting up the default model ({BASE_MODEL}), once.", file=sys.stderr, flush=True)
         try:
             registry.fetch_default(progress)
         finally:
             progress.close()
         print(f"Default model: done, {time.monotonic() - started:.1f} s", file=sys.stderr, flush=True)
-    return registry.card(wanted).name
+    return registry.card(name).name
 
 
 def _open(arguments: argparse.Namespace) -> "Registry":

