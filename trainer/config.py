@@ -57,8 +57,9 @@ class Titles(Record):
 class Sft(Record):
     """Options of kind `sft` (see `trainer.sft`)."""
 
-    teach: Literal["rationales", "likelihood"] = "rationales"
-    """`rationales`: short reasons and the answer; `likelihood`: what follows what, for decisions by likelihood."""
+    teach: Literal["rationales", "likelihood", "both"] = "rationales"
+    """`rationales`: short reasons and the answer; `likelihood`: what follows what, for decisions by likelihood; `both`:
+    each example in either way, for a model that decides by likelihood and thinks where it is asked to."""
 
 
 class Ppo(Record):
@@ -142,8 +143,19 @@ class JobConfig(Record):
         """How a model decides that was trained so."""
         if self.kind == "titles":
             return AnswerFormat.LIKELIHOOD if self.titles.answer == "likelihood" else AnswerFormat.SCORED
-        is_likelihood = self.kind == "sft" and self.sft.teach == "likelihood"
+        is_likelihood = self.kind == "sft" and self.sft.teach != "rationales"
         return AnswerFormat.LIKELIHOOD if is_likelihood else AnswerFormat.FREE
+
+    @property
+    def rows_per_example(self) -> int:
+        """Rows that training makes of one example."""
+        return 2 if self.kind == "sft" and self.sft.teach == "both" else 1
+
+    @property
+    def think_tokens(self) -> int:
+        """Budget of a thought for a model that was trained so; 0 = it was not taught to think."""
+        writes = self.kind in ("ppo", "grpo") or (self.kind == "sft" and self.sft.teach != "likelihood")
+        return self.ppo.max_completion_tokens if writes else 0
 
     @model_validator(mode="after")
     def _check_rollout(self) -> Self:

@@ -90,7 +90,9 @@ def make_learner(config: JobConfig, base: Path, material: Material, out: Path, c
         hidden_size=text_config.hidden_size,
         vocabulary=text_config.vocab_size,
     )
-    return Learner(trainer, encoder, shape, size, num_used, len(material.examples.train) - num_used)
+    return Learner(
+        trainer, encoder, shape, size, num_used, len(material.examples.train) * config.rows_per_example - num_used
+    )
 
 
 def _load_policy(config: JobConfig, base: Path, dtype: torch.dtype) -> Any:
@@ -203,8 +205,12 @@ def _make_sft(
     callbacks: Any,
     device: Any,
 ) -> tuple[Any, PassSize, int]:
-    encode = encode_likelihoods if config.sft.teach == "likelihood" else encode_rationales
-    rows = encode(encoder, examples, config.max_prompt_tokens)
+    rows = [
+        row
+        for way, encode in (("rationales", encode_rationales), ("likelihood", encode_likelihoods))
+        if config.sft.teach in (way, "both")
+        for row in encode(encoder, examples, config.max_prompt_tokens)
+    ]
     _check_any(rows, config)
     trainer = WarmStartTrainer(
         model=model,

@@ -174,7 +174,7 @@ def make_provenance(job: Job, config: JobConfig, card: ModelCard, material: Mate
         prompt_version=PROMPT_VERSION,
         code_version=code_version(),
         answer_format=config.answer_format.value,
-        think_tokens=config.ppo.max_completion_tokens if config.answer_format is AnswerFormat.FREE else 0,
+        think_tokens=config.think_tokens,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
