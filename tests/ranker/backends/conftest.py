@@ -35,6 +35,7 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_hidden_layers=2,
         num_attention_heads=6,
         num_key_value_heads=2,
+        head_dim=32,  # the smallest that vLLM's attention takes on a CPU
         max_position_embeddings=512,
         eos_token_id=fast.eos_token_id,
         pad_token_id=fast.pad_token_id,
