@@ -23,6 +23,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from ranker.elimination import AnswerFormat
+from ranker.errors import JobError
 from ranker.prompts import PROMPT_VERSION
 from trainer.checkpoints import PARTIAL, Provenance, newest_checkpoint, read_provenance
 from trainer.config import JobConfig
@@ -127,6 +128,10 @@ def _run(job: Job, registry: Registry) -> tuple[JobState, str]:
 def _find_base(config: JobConfig, registry: Registry) -> tuple[ModelCard, JobConfig]:
     """The model whose weights are loaded; where the model is itself the result of a job, its adapter is trained on."""
     card = registry.card(config.model)
+    if not card.has_files:
+        raise JobError(
+            f"model: {card.name}: runs on a server ({card.engine}), so its weights are not here: choose a local one"
+        )
     if card.adapter is None:
         return card, config
     base = registry.card(read_provenance(Path(card.adapter)).base_model)
