@@ -188,14 +188,18 @@ async def decide_by_likelihood(
     """Every mode with `AnswerFormat.LIKELIHOOD`: the least likely candidate goes; what decides is fixed in advance.
 
     The likelihoods do not hang on who else is in the pool, so `iterative` and `fixed-block`, which take one decision a step,
-    give the order that the other modes give in one.
+    give the order that the other modes give in one. On a server that gives no log-probabilities the model is asked instead.
     """
     started = time.perf_counter()
-    best = await score_likelihoods(
-        task, pool, backend, config
-    )  # a model that was trained so runs where its weights are
-    order = sorted(best.probabilities, key=lambda i: -best.probabilities[i])
     is_one_by_one = config.mode in (Mode.ITERATIVE, Mode.FIXED_BLOCK)
+    try:
+        best = await score_likelihoods(task, pool, backend, config)
+    except ScoresUnavailableError:
+        decide = exclude_one if is_one_by_one else order_all
+        async for event in decide(task, candidates, pool, index, backend, config):
+            yield event
+        return
+    order = sorted(best.probabilities, key=lambda i: -best.probabilities[i])
     worst_first = order[-1:] if is_one_by_one else order[:0:-1]
     answer = " > ".join(task.candidate(i).title for i in (worst_first if is_one_by_one else order))
     texts = [question.prompt.text for question in render_likelihoods(task, pool)]

@@ -17,7 +17,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
@@ -151,7 +151,7 @@ class _EngineThread:
 
     async def run(
         self, ids: list[int], params: SamplingParams, lora: LoRARequest | None, priority: int
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         """The outputs of one call. Closing the iterator aborts the call."""
         if self._is_closed:
             raise BackendError("vllm: closed: load the model again")

@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -71,7 +71,7 @@ class Wire:
         """
         return await self._whole("POST", path, payload, at_root)
 
-    async def stream(self, path: str, payload: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def stream(self, path: str, payload: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """The events of an event stream, up to `[DONE]`.
 
         Raises:
