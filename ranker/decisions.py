@@ -3,7 +3,8 @@
 Policy for a bad answer. The outcome of the written answer is recorded as it is (`no_answer`, `several_answers`,
 `not_in_pool`), and the decision is then made by the model's log-probabilities of the pool's answers: `decided_by` is `score`.
 With `AnswerFormat.SCORED`, and in the modes that restrict the answer to the pool, the model does not write an answer at all;
-the outcome is `forced`. With `AnswerFormat.LIKELIHOOD` the same holds, without a thought. Nothing else ever decides: no default candidate, no likeness of texts.
+the outcome is `forced`. With `AnswerFormat.LIKELIHOOD` the same holds, without a thought. What happens with an engine that
+has no log-probabilities: `ranker.fallback`. Nothing else ever decides: no default candidate, no likeness of texts.
 
 Source: the paper, section 3, for `iterative` and `direct`; policy, scoring and the other modes are ours.
 """
@@ -14,7 +15,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ranker.backends.base import Backend, GenerateRequest, Prompt, ScoreRequest, Usage
+from ranker.errors import ScoresUnavailableError
 from ranker.events import AnswerFormat, RankConfig, RankEvent, ReasoningDelta, StepFinished
+from ranker.fallback import ask_again, parse_all, parse_one
 from ranker.parsing import parse_exclusion, parse_order
 from ranker.probabilities import complement, softmax
 from ranker.prompts import (
@@ -86,17 +89,27 @@ async def exclude_one(
             yield piece
     parsed = parse_exclusion(thought.completion, pool)
     outcome, excluded_id = (parsed.outcome, parsed.candidate_id) if is_free else (Outcome.FORCED, None)
-    answer, usages, probabilities = parsed.answer, [thought.usage], None
+    answer, usages, probabilities, decided_by = parsed.answer, [thought.usage], None, None
     if excluded_id is None:
-        probabilities, usage = await _score_titles(prompt, thought.completion, pool, backend, config)
+        shown = candidates if is_fixed else pool
+        try:
+            probabilities, usage = await _score_titles(
+                prompt, thought.completion, pool, backend, config, labels=_labels(shown)
+            )
+            excluded_id = max(probabilities, key=lambda i: probabilities[i])
+            chosen = task.candidate(excluded_id).title
+        except ScoresUnavailableError:
+            choices = [_labels(shown)[c.candidate_id] for c in pool]
+            closed, parse = close_thought(prompt, thought.completion), parse_one(pool, shown)
+            (excluded_id, *_), decided_by, chosen, usage = await ask_again(
+                closed, pool, parse, backend, config, choices
+            )
         usages.append(usage)
-        excluded_id = max(probabilities, key=lambda i: probabilities[i])
-        answer = answer if is_free else task.candidate(excluded_id).title
-    yield StepFinished(
-        _make_step(
-            index, pool, [excluded_id], prompt, parsed.reasoning, answer, outcome, probabilities, usages, started
-        )
+        answer = answer if is_free else chosen
+    step = _make_step(
+        index, pool, [excluded_id], prompt, parsed.reasoning, answer, outcome, probabilities, usages, started
     )
+    yield StepFinished(_decided_by(step, decided_by))
 
 
 async def order_all(
@@ -109,7 +122,8 @@ async def order_all(
 ) -> AsyncIterator[RankEvent]:
     """Mode `direct`: one thought, the whole order.
 
-    What a written order leaves out is appended in the order of the scores; if it names nobody, the scores order everybody.
+    What a written order leaves out is appended in the order of the scores (or of what stands in for them: `ranker.fallback`);
+    if it names nobody, they order everybody.
     """
     started = time.perf_counter()
     is_free = config.answer_format is AnswerFormat.FREE
@@ -123,17 +137,23 @@ async def order_all(
             yield piece
     parsed = parse_order(thought.completion, pool)
     outcome, order = (parsed.outcome, list(parsed.candidate_ids)) if is_free else (Outcome.FORCED, [])
-    answer, usages, probabilities = parsed.answer if is_free else "", [thought.usage], None
+    answer, usages, probabilities, decided_by = parsed.answer if is_free else "", [thought.usage], None, None
     if outcome is not Outcome.PARSED:
-        best, usage = await _score_titles(prompt, thought.completion, pool, backend, config)
+        try:
+            best, usage = await _score_titles(prompt, thought.completion, pool, backend, config, labels=_labels(pool))
+            whole: Sequence[str] = sorted(best, key=lambda i: -best[i])
+            probabilities = complement(best)
+        except ScoresUnavailableError:
+            closed = close_thought(prompt, thought.completion)
+            whole, decided_by, _, usage = await ask_again(closed, pool, parse_all(pool), backend, config)
         usages.append(usage)
-        order += [i for i in sorted(best, key=lambda i: -best[i]) if i not in order]
+        order += [i for i in whole if i not in order]
         answer = answer or " > ".join(task.candidate(i).title for i in order)
-        probabilities = complement(best)
     worst_first = order[:0:-1]
-    yield StepFinished(
-        _make_step(index, pool, worst_first, prompt, parsed.reasoning, answer, outcome, probabilities, usages, started)
+    step = _make_step(
+        index, pool, worst_first, prompt, parsed.reasoning, answer, outcome, probabilities, usages, started
     )
+    yield StepFinished(_decided_by(step, decided_by))
 
 
 async def order_by_label(
@@ -150,17 +170,19 @@ async def order_by_label(
     """
     started = time.perf_counter()
     prompt = close_thought(render_choice(task, pool, backend.chat_text), "")
-    labels = tuple(label_of(i) for i in range(len(pool)))
-    scores = await backend.score(ScoreRequest(prompt=prompt, continuations=labels, priority=config.priority))
-    best = softmax(dict(zip((c.candidate_id for c in pool), scores.log_probs, strict=True)))
-    order = sorted(best, key=lambda i: -best[i])
-    position = {c.candidate_id: i for i, c in enumerate(pool)}
-    answer = " > ".join(labels[position[i]] for i in order)
-    yield StepFinished(
-        _make_step(
-            index, pool, order[:0:-1], prompt, "", answer, Outcome.FORCED, complement(best), [scores.usage], started
-        )
-    )
+    labels = _labels(pool)
+    probabilities: Mapping[str, float] | None = None
+    decided_by: Decider | None = None
+    try:
+        best, usage = await _score_labels(prompt, pool, labels, backend, config)
+        order: Sequence[str] = sorted(best, key=lambda i: -best[i])
+        probabilities = complement(best)
+    except ScoresUnavailableError:
+        parse = parse_one(pool, pool)
+        order, decided_by, _, usage = await ask_again(prompt, pool, parse, backend, config, list(labels.values()))
+    answer = " > ".join(labels[i] for i in order)
+    step = _make_step(index, pool, order[:0:-1], prompt, "", answer, Outcome.FORCED, probabilities, [usage], started)
+    yield StepFinished(_decided_by(step, decided_by))
 
 
 async def decide_by_likelihood(
@@ -174,12 +196,18 @@ async def decide_by_likelihood(
     """Every mode with `AnswerFormat.LIKELIHOOD`: the least likely candidate goes; what decides is fixed in advance.
 
     The likelihoods do not hang on who else is in the pool, so `iterative` and `fixed-block`, which take one decision a step,
-    give the order that the other modes give in one.
+    give the order that the other modes give in one. On a server that gives no log-probabilities the model is asked instead.
     """
     started = time.perf_counter()
-    log_probs, usage = await score_likelihoods(task, pool, backend, config)
-    order = sorted(log_probs, key=lambda i: -log_probs[i])
     is_one_by_one = config.mode in (Mode.ITERATIVE, Mode.FIXED_BLOCK)
+    try:
+        log_probs, usage = await score_likelihoods(task, pool, backend, config)
+    except ScoresUnavailableError:
+        decide = exclude_one if is_one_by_one else order_all
+        async for event in decide(task, candidates, pool, index, backend, config):
+            yield event
+        return
+    order = sorted(log_probs, key=lambda i: -log_probs[i])
     worst_first = order[-1:] if is_one_by_one else order[:0:-1]
     answer = " > ".join(task.candidate(i).title for i in (worst_first if is_one_by_one else order))
     texts = [question.prompt.text for question in render_likelihoods(task, pool)]
@@ -235,20 +263,55 @@ async def _think(
 
 
 async def _score_titles(
-    prompt: Prompt, completion: str, pool: Sequence[Candidate], backend: Backend, config: RankConfig
+    prompt: Prompt,
+    completion: str,
+    pool: Sequence[Candidate],
+    backend: Backend,
+    config: RankConfig,
+    *,
+    labels: Mapping[str, str] | None = None,
 ) -> _Scored:
     """Probabilities of the pool's titles as the answer: softmax of the mean log-probability per token. Ours.
 
-    The thought is kept as far as it went; what the model wrote behind it is dropped and the answer block opened for it.
+    The thought is kept as far as it went; what the model wrote behind it is dropped and the answer block opened for it. An
+    engine that cannot score titles may be able to score `labels` (candidate_id -> label), if they are given.
+
+    Raises:
+        ScoresUnavailableError: if it can score neither.
     """
     request = ScoreRequest(
         prompt=close_thought(prompt, completion),
         continuations=tuple(c.title for c in pool),
         priority=config.priority,
     )
-    scores = await backend.score(request)
+    try:
+        scores = await backend.score(request)
+    except ScoresUnavailableError:
+        if labels is None:
+            raise
+        return await _score_labels(close_thought(prompt, completion), pool, labels, backend, config)
     means = [total / n for total, n in zip(scores.log_probs, scores.num_tokens, strict=True)]
     return _Scored(softmax(dict(zip((c.candidate_id for c in pool), means, strict=True))), scores.usage)
+
+
+async def _score_labels(
+    prompt: Prompt, pool: Sequence[Candidate], labels: Mapping[str, str], backend: Backend, config: RankConfig
+) -> _Scored:
+    """Probabilities of the pool's labels as the answer: softmax of the summed log-probabilities."""
+    ids = [c.candidate_id for c in pool]
+    answers = tuple(labels[i] for i in ids)
+    scores = await backend.score(ScoreRequest(prompt=prompt, continuations=answers, priority=config.priority))
+    return _Scored(softmax(dict(zip(ids, scores.log_probs, strict=True))), scores.usage)
+
+
+def _labels(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """candidate_id -> label in a prompt that shows `candidates`."""
+    return {c.candidate_id: label_of(i) for i, c in enumerate(candidates)}
+
+
+def _decided_by(step: EliminationStep, decider: Decider | None) -> EliminationStep:
+    """The step with its decider, where that is not what its outcome implies."""
+    return step if decider is None else step.model_copy(update={"decided_by": decider})
 
 
 def _make_step(

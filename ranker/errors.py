@@ -4,6 +4,7 @@
     ├── UsageError        a command or setting that cannot be carried out as given   (exit 2)
     ├── DatasetError      a file or task that cannot be trusted                      (exit 2)
     ├── BackendError      a model or engine that cannot be loaded or reached
+    │   └── ScoresUnavailableError   the engine works, but gives no log-probabilities of what was asked
     ├── StoreError        the studio's database
     ├── JobError          a background job
     └── CheckpointError   a model or adapter on disk
@@ -35,6 +36,10 @@ class DatasetError(RankingStudioError):
 
 class BackendError(RankingStudioError):
     """A model cannot be loaded, reached, or asked for what it cannot do."""
+
+
+class ScoresUnavailableError(BackendError):
+    """The engine can write but not score this. Not the end of a ranking: `ranker.fallback` says how it goes on."""
 
 
 class StoreError(RankingStudioError):

@@ -66,7 +66,12 @@ class Decider(StrEnum):
     MODEL = "model"
     """The written answer of the model (`Outcome.PARSED`)."""
     SCORE = "score"
-    """The model's log-probabilities of the candidates' titles; the policy for every outcome other than `parsed`."""
+    """The model's log-probabilities of the candidates' titles (of their labels, where an engine can score no more); the policy
+    for every outcome other than `parsed`."""
+    ASKED_AGAIN = "asked_again"
+    """The engine cannot score at all: the model was asked for its answer again, restricted to the pool where that goes."""
+    CHANCE = "chance"
+    """Nor did asking again help: the presentation order, which the seed shuffled, decided. No better than a draw."""
     PERSON = "person"
     """Somebody forced this exclusion (what-if)."""
 

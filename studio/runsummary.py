@@ -1,6 +1,7 @@
 """What a run of many rankings came to: counts, quality beside the random floor, cost. Knows no file and no printing."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from ranker.metrics import random_floor_mrr, reciprocal_rank, skill_score
@@ -11,11 +12,14 @@ from ranker.statistics import bootstrap_interval
 class RunSummary:
     """Adds up traces as they come."""
 
-    def __init__(self) -> None:
+    def __init__(self, cost: Callable[[int, int], float | None] | None = None) -> None:
+        """`cost`: what so many prompt and written tokens cost, of a model whose prices are known."""
+        self._cost = cost
         self.num_now = 0
         self.num_before = 0
         self._num_valid = 0
         self._outcomes: Counter[str] = Counter()
+        self._deciders: Counter[str] = Counter()
         self._reciprocal_ranks: list[float] = []
         self._floors: list[float] = []
         self._tokens: Counter[str] = Counter()
@@ -32,6 +36,7 @@ class RunSummary:
         self.num_before += not is_new
         self._num_valid += sorted(trace.ranking) == sorted(task.candidate_ids)
         self._outcomes.update(outcome.value for outcome in (step.outcome for step in trace.steps))
+        self._deciders.update(step.decided_by.value for step in trace.steps)
         found = reciprocal_rank(trace.ranking, task.relevance)
         if found is not None:
             self._reciprocal_ranks.append(found)
@@ -52,6 +57,7 @@ class RunSummary:
             "ranked_before": self.num_before,
             "valid_permutations": self._num_valid,
             "outcomes": dict(self._outcomes.most_common()),
+            "decided_by": dict(self._deciders.most_common()),
             "mrr": interval.mean if interval else None,
             "mrr_interval_95": [interval.low, interval.high] if interval else None,
             "random_mrr": floor,
@@ -60,6 +66,7 @@ class RunSummary:
             "prompt_tokens": self._tokens["prompt"],
             "cached_prompt_tokens": self._tokens["cached_prompt"],
             "completion_tokens": self._tokens["completion"],
+            "cost": self._cost(self._tokens["prompt"], self._tokens["completion"]) if self._cost else None,
             "seconds": round(self.wall_s, 3),
             "rankings_per_minute": round(60 * self.num_now / self.wall_s, 2) if self.wall_s else None,
         }
@@ -73,6 +80,8 @@ class RunSummary:
             ("permutations", f"{valid} valid"),
             ("outcomes", ", ".join(f"{name} {count}" for name, count in d["outcomes"].items()) or "-"),
         ]
+        if set(d["decided_by"]) - {"model", "score"}:
+            lines.append(("decided by", ", ".join(f"{name} {count}" for name, count in d["decided_by"].items())))
         if d["mrr"] is not None:
             low, high = d["mrr_interval_95"]
             compared = f"random order {d['random_mrr']:.3f}, skill {d['skill']:+.3f}"
@@ -82,5 +91,7 @@ class RunSummary:
         if self.num_now:
             cached = f"{d['cached_prompt_tokens']:,} of them cached"
             lines.append(("tokens", f"{d['prompt_tokens']:,} prompt ({cached}), {d['completion_tokens']:,} written"))
+            if d["cost"] is not None:
+                lines.append(("cost", f"{d['cost']:.4g} by the prices of its card"))
             lines.append(("time", f"{d['seconds']:.1f} s, {d['rankings_per_minute'] or 0:.1f} rankings a minute"))
         return lines

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
 from ranker.backends import Backend, load_backend
+from ranker.backends.openai.settings import ServerSettings
 from ranker.elimination import AnswerFormat
 from ranker.errors import CheckpointError, UsageError
 from ranker.schema import Record
@@ -48,7 +49,7 @@ class ModelCard(Record):
     """What is known of a model without loading it."""
 
     name: str
-    engine: Literal["transformers", "scripted"] = "transformers"
+    engine: Literal["transformers", "vllm", "openai", "scripted"] = "transformers"
     directory: str = "."
     """Where the files are: absolute once it is read; in the file, relative to the card."""
     adapter: str | None = None
@@ -65,6 +66,8 @@ class ModelCard(Record):
     num_parameters: int | None = None
     added_at: str = ""
     """ISO 8601, UTC."""
+    server: ServerSettings | None = None
+    """Of the engine `openai`: where it is and what it was found to do."""
     options: Mapping[str, float] = Field(default_factory=dict)
     """Arguments of the engine (`delay_s` of the scripted one)."""
 
@@ -72,6 +75,11 @@ class ModelCard(Record):
         """How this model is asked unless somebody says otherwise: fields of `RankConfig`."""
         known = {} if self.think_tokens is None else {"think_tokens": self.think_tokens}
         return {"answer_format": self.answer_format, **known}
+
+    @property
+    def has_files(self) -> bool:
+        """Whether there are config and weights in `directory`."""
+        return self.engine in ("transformers", "vllm")
 
 
 class _Pointer(Record):
@@ -139,6 +147,7 @@ class Registry:
         name: str,
         *,
         answer_format: AnswerFormat = AnswerFormat.FREE,
+        engine: Literal["transformers", "vllm"] = "transformers",
         report: Report | None = None,
     ) -> ModelCard:
         """Register a local directory (it stays where it is; its hash is recorded) or copy a model from the hub.
@@ -147,14 +156,33 @@ class Registry:
             UsageError: if the name is taken or cannot be used.
             CheckpointError: if the model is incomplete, would need code or pickles, or cannot be downloaded.
         """
-        self._check_name(name)
+        self.check_name(name)
         report = report or _ignore
         path = Path(path_or_hub_id).expanduser()
         if path.exists():
-            return self._add_directory(path.resolve(), name, answer_format, report)
+            return self._add_directory(path.resolve(), name, answer_format, engine, report)
         if HUB_ID.fullmatch(str(path_or_hub_id)):
-            return self._add_from_hub(str(path_or_hub_id), name, answer_format, report)
+            return self._add_from_hub(str(path_or_hub_id), name, answer_format, engine, report)
         raise CheckpointError(f"models: {path_or_hub_id}: no such directory, and not a hub id (owner/name): correct it")
+
+    def add_server(
+        self, settings: ServerSettings, name: str, *, answer_format: AnswerFormat = AnswerFormat.FREE
+    ) -> ModelCard:
+        """Register a model on a server whose capabilities are known (`ranker.backends.openai.probe_server`).
+
+        Raises:
+            UsageError: if the name is taken or cannot be used.
+        """
+        self.check_name(name)
+        card = ModelCard(
+            name=name,
+            engine="openai",
+            server=settings,
+            answer_format=answer_format,
+            source=f"{settings.model} at {settings.base_url}",
+            added_at=_now(),
+        )
+        return write_card(self._dir, card)
 
     def promote(self, name_or_path: str, *, report: Report | None = None) -> ModelCard:
         """Make a model the default: a registered name, or a directory (which is added under its own name first)."""
@@ -220,13 +248,16 @@ class Registry:
         """
         card = self.card(name)
         directory = Path(card.directory)
-        if card.engine == "transformers":
+        if card.has_files:
             inspect_model(directory)
+        if card.engine == "openai" and card.server is None:
+            raise CheckpointError(f"{directory / CARD}: server: is missing: delete the folder and add the model again")
         return load_backend(
             directory,
             name=card.name,
             engine=card.engine,
             adapter=Path(card.adapter) if card.adapter else None,
+            server=card.server,
             delay_s=card.options.get("delay_s", 0.0),
         )
 
@@ -236,7 +267,7 @@ class Registry:
         for path in sorted(self._dir.glob(f"[!.]*/{CARD}")):
             try:
                 card = _read_card(path.parent)
-                if card.engine == "transformers":
+                if card.has_files:
                     _, sha256 = _examine(Path(card.directory), report or _ignore)
                     if card.sha256 is not None and sha256 != card.sha256:
                         problems.append(
@@ -250,16 +281,25 @@ class Registry:
             )
         return problems
 
-    def _check_name(self, name: str) -> None:
+    def check_name(self, name: str) -> None:
+        """Raises UsageError if a new model cannot be called that."""
         if not NAME.fullmatch(name):
             raise UsageError(f"--as: {name!r}: use up to 64 letters, digits, dots, dashes or underscores")
         if self.has(name):
             raise UsageError(f"--as: {name!r}: there is a model of that name: choose another")
 
-    def _add_directory(self, path: Path, name: str, answer_format: AnswerFormat, report: Report) -> ModelCard:
+    def _add_directory(
+        self,
+        path: Path,
+        name: str,
+        answer_format: AnswerFormat,
+        engine: Literal["transformers", "vllm"],
+        report: Report,
+    ) -> ModelCard:
         files, sha256 = _examine(path, report)
         card = ModelCard(
             name=name,
+            engine=engine,
             directory=str(path),
             answer_format=answer_format,
             source=str(path),
@@ -300,14 +340,21 @@ class Registry:
             shutil.copyfile(path / file, target / file)
         return write_card(self._dir, base.model_copy(update={**made, "adapter": "adapter"}))
 
-    def _add_from_hub(self, repository: str, name: str, answer_format: AnswerFormat, report: Report) -> ModelCard:
+    def _add_from_hub(
+        self,
+        repository: str,
+        name: str,
+        answer_format: AnswerFormat,
+        engine: Literal["transformers", "vllm"],
+        report: Report,
+    ) -> ModelCard:
         self._dir.mkdir(parents=True, exist_ok=True)
         with self._lock(report):
             directory = self._dir / ".hub" / name
             directory.mkdir(parents=True, exist_ok=True)
             download_repository(repository, directory.resolve(), report)
             shutil.rmtree(directory / ".cache", ignore_errors=True)
-            card = ModelCard(name=name, answer_format=answer_format, source=repository, added_at=_now())
+            card = ModelCard(name=name, engine=engine, answer_format=answer_format, source=repository, added_at=_now())
             return self._settle(directory, card, report)
 
     def _settle(self, directory: Path, card: ModelCard, report: Report) -> ModelCard:

@@ -23,6 +23,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from ranker.elimination import AnswerFormat
+from ranker.errors import JobError
 from ranker.prompts import PROMPT_VERSION
 from trainer.checkpoints import PARTIAL, Provenance, newest_checkpoint, read_provenance
 from trainer.config import JobConfig
@@ -130,6 +131,10 @@ def _find_base(config: JobConfig, registry: Registry) -> tuple[ModelCard, JobCon
     Where the model is itself the result of a job, its adapter is trained on.
     """
     card = registry.card(config.model)
+    if not card.has_files:
+        raise JobError(
+            f"model: {card.name}: runs on a server ({card.engine}), so its weights are not here: choose a local one"
+        )
     if config.titles.answer == "auto":
         answer = "likelihood" if card.answer_format is AnswerFormat.LIKELIHOOD else "scored"
         config = config.model_copy(update={"titles": config.titles.model_copy(update={"answer": answer})})

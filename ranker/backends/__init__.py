@@ -1,6 +1,7 @@
 """Engines behind the one seam of `ranker.backends.base`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ranker.backends.base import (
     BULK,
@@ -15,6 +16,9 @@ from ranker.backends.base import (
     Usage,
 )
 from ranker.errors import BackendError
+
+if TYPE_CHECKING:
+    from ranker.backends.openai.settings import ServerSettings
 
 __all__ = [
     "BULK",
@@ -37,15 +41,19 @@ def load_backend(
     name: str,
     engine: str = "transformers",
     adapter: Path | None = None,
+    server: "ServerSettings | None" = None,
     delay_s: float = 0.0,
 ) -> Backend:
     """Load the model in `directory`.
 
     Args:
-        directory: a model directory; not read by the engine `scripted`.
+        directory: a model directory; not read by the engines `openai` and `scripted`.
         name: the name to write into traces.
-        adapter: of `transformers`: a directory with a LoRA adapter that is merged into the model while it is loaded.
-        engine: `transformers`, or `scripted` (rules instead of a model; tests run on it).
+        engine: `transformers`, `vllm` (in this process, where it is installed), `openai` (a server that speaks that API), or
+            `scripted` (rules instead of a model; tests run on it).
+        adapter: a directory with a LoRA adapter: merged into the model while it is loaded (`transformers`), or applied by
+            request (`vllm`).
+        server: of `openai`: where it is and what it can do.
         delay_s: of `scripted`: seconds between two words.
 
     Raises:
@@ -55,8 +63,16 @@ def load_backend(
         from ranker.backends.local import load_local
 
         return load_local(directory, name=name, adapter=adapter)
+    if engine == "vllm":
+        from ranker.backends.vllm import load_vllm
+
+        return load_vllm(directory, name=name, adapter=adapter)
+    if engine == "openai" and server is not None:
+        from ranker.backends.openai import OpenAIBackend
+
+        return OpenAIBackend(server, name=name)
     if engine == "scripted":
         from ranker.backends.scripted import ScriptedBackend
 
         return ScriptedBackend(name=name, delay_s=delay_s)
-    raise BackendError(f"engine: {engine!r} is not known. Choose transformers or scripted.")
+    raise BackendError(f"engine: {engine!r} is not known. Choose transformers, vllm, openai or scripted.")

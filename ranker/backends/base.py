@@ -1,13 +1,14 @@
 """The seam between elimination and a model: two calls, `generate` and `score`.
 
-Every engine (scripted, transformers, later vLLM, OpenVINO, an OpenAI-compatible server) implements `Backend`. The calls are
+Every engine (scripted, transformers, vLLM, an OpenAI-compatible server) implements `Backend`. The calls are
 coroutines, and any number may be outstanding at once: each task is its own chain of awaits, and the engine batches whatever
 is outstanding (continuous batching, no barrier). Cancelling the awaiting task, or closing the iterator, withdraws the call.
 
 What the seam carries, and how:
   streaming            `generate` yields a `Chunk` per decoded piece of text
   prefix reuse         `Prompt(prefix, suffix)`: the prefix is tokenised by itself and its cache may be kept and forked
-  restricted answers   `score(prompt, continuations)`: the answer is the arg max, and the log-probabilities come with it
+  restricted answers   `score(prompt, continuations)`: the answer is the arg max, and the log-probabilities come with it;
+                       an engine that cannot score raises ScoresUnavailableError, and is asked by `GenerateRequest.choices`
   live before bulk     `priority`: lower goes first
   token accounting     `Usage` on every result
 It does not know tasks, pools or labels.
@@ -17,6 +18,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
+
+from ranker.errors import BackendError
 
 
 class Prompt(NamedTuple):
@@ -91,6 +94,9 @@ class GenerateRequest:
     temperature: float = 0.0
     seed: int = 0
     priority: int = BULK
+    choices: tuple[str, ...] = ()
+    """If not empty, the completion is exactly one of these, where the engine can restrict it; others ignore this. Asked of
+    engines that cannot score."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,7 +129,20 @@ class Backend(Protocol):
         """Stream a completion. Raises BackendError if the prompt does not fit into the context window."""
 
     async def score(self, request: ScoreRequest) -> Scores:
-        """Raises BackendError if prompt and continuation do not fit into the context window."""
+        """How likely the continuations are.
+
+        Raises:
+            BackendError: if prompt and continuation do not fit into the context window.
+            ScoresUnavailableError: if the engine has no log-probabilities of these continuations.
+        """
 
     async def aclose(self) -> None:
-        """Withdraw what is outstanding and free the memory."""
+        """Withdraw what is outstanding and free the memory; calls that wait, and later ones, raise BackendError."""
+
+
+def too_long(num_prompt: int, num_new: int, num_context: int) -> BackendError:
+    """The error of a prompt that does not fit."""
+    return BackendError(
+        f"prompt: {num_prompt} tokens and {num_new} to follow exceed the model's context of {num_context}. Shorten the "
+        "candidates, rank fewer at once, or choose another model."
+    )

@@ -22,11 +22,13 @@ from typing import Any
 
 import torch
 
-from ranker.backends.base import Chunk, Finish, GenerateRequest, Prompt, ScoreRequest, Scores, Usage
+from ranker.backends.base import Chunk, Finish, GenerateRequest, Prompt, ScoreRequest, Scores, Usage, too_long
 from ranker.backends.kv import FirstRows, KeyValueRows, OneRow, tree_mask
 from ranker.backends.prefixes import PrefixCache
+from ranker.backends.stops import end_of_stop
 from ranker.errors import BackendError
 
+_CLOSED = "engine: closed: load the model again"
 _LOGIT_ROWS = 256  # positions whose full-vocabulary logits are held at once
 
 
@@ -86,11 +88,14 @@ class Engine:
         self._waiting: list[tuple[int, int, _Job]] = []
         self._numbers = itertools.count()
         self._driver: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     # ---- what callers see --------------------------------------------------------------------------------------------
 
     def submit(self, request: GenerateRequest | ScoreRequest) -> _Job:
-        """Queue a call; its results arrive in `job.results`."""
+        """Queue a call; its results arrive in `job.results`. Raises BackendError if the engine is closed."""
+        if self._is_closed:
+            raise BackendError(_CLOSED)
         if self._driver is None or self._driver.done():
             self._running.clear()  # left over from an event loop that is gone
             self._waiting.clear()
@@ -108,7 +113,11 @@ class Engine:
         if driver.cancelled() or driver.exception() is None:
             return
         reason = str(driver.exception()).strip().split("\n", 1)[0]
-        error = BackendError(f"engine: stopped: {reason}. Lower the number of rankings at once, or start again.")
+        self._turn_away(
+            BackendError(f"engine: stopped: {reason}. Lower the number of rankings at once, or start again.")
+        )
+
+    def _turn_away(self, error: BackendError) -> None:
         for job in [row.job for row in self._running] + [job for _, _, job in self._waiting]:
             job.results.put_nowait(error)
         self._running.clear()
@@ -116,11 +125,11 @@ class Engine:
 
     async def aclose(self) -> None:
         """Stop, and forget everything that was computed."""
+        self._is_closed = True
         if self._driver is not None and self._driver.get_loop() is asyncio.get_running_loop():
             self._driver.cancel()
             await asyncio.gather(self._driver, return_exceptions=True)
-        self._running.clear()
-        self._waiting.clear()
+            self._turn_away(BackendError(_CLOSED))
         self._prefixes.clear()
 
     # ---- the loop ----------------------------------------------------------------------------------------------------
@@ -224,7 +233,7 @@ class Engine:
             return
         row.ids.append(token_id)
         piece = row.text_stream.step(self._tokenizer.backend_tokenizer, token_id) or ""
-        stop_end = _end_of_stop(row.text, piece, row.request.stop)
+        stop_end = end_of_stop(row.text, piece, row.request.stop)
         if stop_end is not None:
             piece = piece[:stop_end]
         row.text += piece
@@ -310,10 +319,7 @@ class Engine:
         prefix_ids = list(self._prefixes.ids(prompt.prefix) or self._ids(prompt.prefix))
         ids = prefix_ids + self._ids(prompt.suffix)
         if len(ids) + num_new > self.context_tokens:
-            raise BackendError(
-                f"prompt: {len(ids)} tokens and {num_new} to follow exceed the model's context of "
-                f"{self.context_tokens}. Shorten the candidates, rank fewer at once, or choose another model."
-            )
+            raise too_long(len(ids), num_new, self.context_tokens)
         if len(ids) == len(prefix_ids):
             raise BackendError("prompt: the suffix is empty. Put at least one token behind the prefix.")
         self._rows.grow(len(ids) + max(num_new, num_extra), len(self._running))
@@ -351,17 +357,6 @@ def _make_text_stream() -> Any:
     from tokenizers.decoders import DecodeStream
 
     return DecodeStream(skip_special_tokens=True)
-
-
-def _end_of_stop(text: str, piece: str, stop: Sequence[str]) -> int | None:
-    """Where in `piece` the first stop string ends that is complete with it, or None."""
-    whole = text + piece
-    ends = []
-    for string in stop:
-        found = whole.find(string, max(0, len(text) - len(string) + 1))
-        if found >= 0:
-            ends.append(found + len(string) - len(text))
-    return min(ends) if ends else None
 
 
 def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:

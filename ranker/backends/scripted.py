@@ -10,6 +10,8 @@ import re
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from ranker.backends.base import Chunk, Finish, GenerateRequest, ScoreRequest, Scores, Usage
+from ranker.backends.stops import end_of_stop
+from ranker.errors import BackendError
 from ranker.prompts import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, label_of
 
 Script = Callable[[str], str]
@@ -26,6 +28,7 @@ class ScriptedBackend:
         self._name = name
         self._script = script or exclude_last
         self._delay_s = delay_s
+        self._is_closed = False
 
     @property
     def name(self) -> str:
@@ -42,6 +45,7 @@ class ScriptedBackend:
         return [len(text.split()) for text in texts]
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[Chunk]:
+        self._check_open()
         prompt_tokens = self.count_tokens([request.prompt.text])[0]
         pieces = _PIECES.findall(self._script(request.prompt.text))
         text, finish = "", Finish.STOP
@@ -51,8 +55,9 @@ class ScriptedBackend:
                 finish = Finish.LENGTH
                 break
             await asyncio.sleep(self._delay_s)
-            cut = _end_of_stop(text + piece, request.stop)
-            piece = piece if cut is None else (text + piece)[len(text) : cut]
+            self._check_open()
+            cut = end_of_stop(text, piece, request.stop)
+            piece = piece[:cut]
             text, num_tokens = text + piece, num_tokens + 1
             yield Chunk(piece)
             if cut is not None:
@@ -61,13 +66,18 @@ class ScriptedBackend:
 
     async def score(self, request: ScoreRequest) -> Scores:
         await asyncio.sleep(0)
+        self._check_open()
         num_tokens = [max(1, n) for n in self.count_tokens(request.continuations)]
         log_probs = [-_fraction(text) * n for text, n in zip(request.continuations, num_tokens, strict=True)]
         prompt_tokens = self.count_tokens([request.prompt.text])[0] + sum(num_tokens)
         return Scores(tuple(log_probs), tuple(num_tokens), Usage(prompt_tokens, 0, 0))
 
     async def aclose(self) -> None:
-        """Nothing is held."""
+        self._is_closed = True
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise BackendError(f"{self._name}: closed: load the model again")
 
 
 def exclude_last(prompt: str) -> str:
@@ -82,12 +92,6 @@ def exclude_last(prompt: str) -> str:
     answer = label_of(num_candidates - 1)
     thought = f"There are {num_candidates} candidates, and the last one, {answer}, comes last for no better reason."
     return f"{thought}{THINK_CLOSE}\n{ANSWER_OPEN}{answer}{ANSWER_CLOSE}"
-
-
-def _end_of_stop(text: str, stop: Sequence[str]) -> int | None:
-    """Where the first stop string ends in `text`, or None."""
-    ends = [text.index(s) + len(s) for s in stop if s in text]
-    return min(ends) if ends else None
 
 
 def _fraction(text: str) -> float:

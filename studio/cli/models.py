@@ -29,15 +29,19 @@ def add_parser(commands: Any) -> None:
 
     add = actions.add_parser(
         "add",
-        help="take in a model from a directory or the Hugging Face hub",
+        help="take in a model from a directory, the Hugging Face hub, or a server",
         description="Take in a model: a local directory in transformers' format, which is used where it is (a hash of its\n"
-        "config and weights is recorded), or a hub id, which is downloaded. Safetensors only; a model's own code is never run.",
+        "config and weights is recorded), a hub id, which is downloaded, or the address of a server that speaks the OpenAI API\n"
+        "(vLLM, SGLang, llama.cpp, Ollama, hosted): it is asked once what it can do. Safetensors only; a model's own code is\n"
+        "never run. A key is read from an environment variable or a file each time; it is not stored, shown or logged.",
         epilog=example(
             "models add ~/models/qwen --as qwen-3b",
-            "models add Qwen/Qwen2.5-3B-Instruct --as qwen-3b --answer-format free",
+            "models add Qwen/Qwen2.5-3B-Instruct --as qwen-3b --engine vllm",
+            "models add http://127.0.0.1:8000/v1 --as served --engine openai",
+            "models add https://host/v1 --as hosted --engine openai --api-model M --key-env HOST_API_KEY",
         ),
     )
-    add.add_argument("source", metavar="PATH_OR_HUB_ID")
+    add.add_argument("source", metavar="PATH_OR_HUB_ID", help="or https://host/v1")
     add.add_argument("--as", dest="name", metavar="NAME", required=True, help="what it is called here")
     add.add_argument(
         "--answer-format",
@@ -45,6 +49,12 @@ def add_parser(commands: Any) -> None:
         default="free",
         help="free: it writes its answer (default); scored: it thinks, then the titles' log-probabilities decide; likelihood: how likely each candidate follows decides",
     )
+    add.add_argument(
+        "--engine",
+        choices=("transformers", "vllm", "openai"),
+        help="what runs it: transformers (default), vllm (in this process, extra `vllm`), openai (a server; needed for an address)",
+    )
+    _add_server_flags(add)
     add.set_defaults(run=add_model)
 
     promote = actions.add_parser(
@@ -58,6 +68,30 @@ def add_parser(commands: Any) -> None:
     for parser in (listing, add, promote):
         add_data_dir(parser)
         add_json(parser)
+
+
+def _add_server_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("of a server")
+    group.add_argument(
+        "--api-model", metavar="M", help="what the server calls the model (default: the only one it has)"
+    )
+    key = group.add_mutually_exclusive_group()
+    key.add_argument("--key-env", metavar="VAR", help="environment variable that holds the key")
+    key.add_argument("--key-file", metavar="FILE", help="file that holds the key, readable by you only (chmod 600)")
+    group.add_argument(
+        "--context-tokens", metavar="N", type=int, help="longest prompt + answer, if the server does not say"
+    )
+    group.add_argument("--max-in-flight", metavar="N", type=int, help="calls at once (default: 32)")
+    group.add_argument(
+        "--chat-template",
+        choices=("auto", "chatml", "server"),
+        default="auto",
+        help="auto: the server's own, as text where it shows it; chatml: as text, for a server that does not; server: messages",
+    )
+    group.add_argument(
+        "--input-price", metavar="P", type=float, help="of a million prompt tokens, for the cost of a run"
+    )
+    group.add_argument("--output-price", metavar="P", type=float, help="of a million written tokens")
 
 
 def list_models(arguments: argparse.Namespace) -> int:
@@ -87,12 +121,24 @@ def list_models(arguments: argparse.Namespace) -> int:
 
 def add_model(arguments: argparse.Namespace) -> int:
     """`models add`"""
+    from ranker.backends.openai.settings import is_address
     from ranker.elimination import AnswerFormat
+    from ranker.errors import UsageError
 
+    if (arguments.engine == "openai") != is_address(arguments.source):
+        raise UsageError(
+            f"--engine: openai and an address go together: models add https://host/v1 --as {arguments.name} --engine openai"
+        )
+    if arguments.engine == "openai":
+        return _add_server(arguments)
     progress = Progress()
     try:
         card = _open(arguments).add(
-            arguments.source, arguments.name, answer_format=AnswerFormat(arguments.answer_format), report=progress
+            arguments.source,
+            arguments.name,
+            answer_format=AnswerFormat(arguments.answer_format),
+            engine=arguments.engine or "transformers",
+            report=progress,
         )
     finally:
         progress.close()
@@ -100,6 +146,38 @@ def add_model(arguments: argparse.Namespace) -> int:
         print_json(card.model_dump(mode="json"))
     else:
         print(f"{card.name}: added, {(card.num_parameters or 0) / 1e6:,.0f} M parameters, used from {card.directory}")
+    return 0
+
+
+def _add_server(arguments: argparse.Namespace) -> int:
+    from pydantic import ValidationError
+
+    from ranker.backends.openai import ServerSettings, probe_server
+    from ranker.backends.openai.payloads import can_list
+    from ranker.backends.openai.settings import check_base_url, without_none
+    from ranker.elimination import AnswerFormat
+    from ranker.errors import UsageError
+
+    registry = _open(arguments)
+    registry.check_name(arguments.name)
+    has_key = arguments.key_env is not None or arguments.key_file is not None
+    base_url = check_base_url(arguments.source, has_key=has_key)
+    names = ("key_env", "key_file", "context_tokens", "max_in_flight", "input_price", "output_price")
+    given = without_none({name: getattr(arguments, name) for name in names})
+    try:
+        settings = ServerSettings(base_url=base_url, model=arguments.api_model or "", **given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        flag = "--" + str(first["loc"][0]).replace("_", "-")
+        raise UsageError(f"{flag}: {first['input']}: {first['msg']}") from error
+    print(f"Asking {base_url} what it can do ...", file=sys.stderr, flush=True)
+    probed = probe_server(settings, template=arguments.chat_template, context_tokens=arguments.context_tokens)
+    card = registry.add_server(probed, arguments.name, answer_format=AnswerFormat(arguments.answer_format))
+    if arguments.json:
+        print_json(card.model_dump(mode="json"))
+    else:
+        able = "; ".join(can_list(probed.capabilities))
+        print(f"{card.name}: added, {card.source}, {probed.context_tokens:,} tokens of context; {able}")
     return 0
 
 

@@ -82,7 +82,7 @@ def rank(arguments: argparse.Namespace) -> int:
         if arguments.out and (dropped := drop_torn_line(arguments.out)):
             print(f"{arguments.out}: the last line was torn: {dropped} bytes dropped", file=sys.stderr)
         done = _read_done(arguments.out, card.name, config)
-        summary, pending = RunSummary(), []
+        summary, pending = RunSummary(card.server.cost if card.server else None), []
         for task in tasks:
             if (trace := done.get(task.task_id)) is None:
                 pending.append(task)

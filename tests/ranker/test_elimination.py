@@ -1,12 +1,14 @@
 """What holds for every ranking, whatever the model says."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ranker.backends import Chunk, GenerateRequest, ScoreRequest, Scores
 from ranker.backends.scripted import ScriptedBackend
 from ranker.elimination import (
     MODES,
@@ -23,7 +25,7 @@ from ranker.elimination import (
     rank_events,
     rank_tasks,
 )
-from ranker.errors import UsageError
+from ranker.errors import ScoresUnavailableError, UsageError
 from ranker.schema import Candidate, Decider, Domain, EliminationStep, Mode, Outcome, RankingTask, RankingTrace
 
 FREE = AnswerFormat.FREE
@@ -158,3 +160,78 @@ def test_by_likelihood_one_by_one_is_all_at_once_and_nothing_is_generated(domain
     for step in one_by_one.steps:
         assert step.probabilities is not None and not step.reasoning
         assert step.probabilities[step.excluded_id] == max(step.probabilities.values())
+
+
+class Unscoring(ScriptedBackend):
+    """Writes, and gives no log-probabilities: as some hosted servers are. Notes how often it was asked for choices."""
+
+    def __init__(self, *, scores_labels: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.scores_labels, self.choices = scores_labels, list[tuple[str, ...]]()
+
+    async def score(self, request: ScoreRequest) -> Scores:
+        if self.scores_labels and all(text.startswith("[") for text in request.continuations):
+            return await super().score(request)
+        raise ScoresUnavailableError("no scores")
+
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Chunk]:
+        self.choices.append(request.choices)
+        async for chunk in super().generate(request):
+            yield chunk
+
+
+@given(
+    num_candidates=st.integers(2, 8),
+    says=st.lists(
+        st.text(max_size=30) | st.integers(0, 9).map(lambda n: f"[{n}]</answer>") | st.just("[1]"), min_size=1
+    ),
+    mode=st.sampled_from(MODES),
+    answer_format=st.sampled_from(AnswerFormat),
+)
+@settings(max_examples=60, deadline=None)
+def test_an_engine_without_scores_never_ends_a_ranking(
+    num_candidates: int, says: list[str], mode: Mode, answer_format: AnswerFormat
+) -> None:
+    words = iter(says * 200)
+    task = make_task(num_candidates)
+    backend = Unscoring(script=lambda _: next(words))
+    trace = rank(task, backend, RankConfig(mode=mode, answer_format=answer_format))
+    assert sorted(trace.ranking) == sorted(task.candidate_ids)
+    for step in trace.steps:
+        wanted = {Decider.MODEL} if step.outcome is Outcome.PARSED else {Decider.ASKED_AGAIN, Decider.CHANCE}
+        assert step.decided_by in wanted
+        assert step.probabilities is None
+
+
+def test_what_is_written_when_asked_again_decides() -> None:
+    task = make_task(5)
+    backend = Unscoring(script=lambda _: "[2]</answer>")
+    trace = rank(task, backend, RankConfig(think_tokens=0))
+    assert {(s.outcome, s.decided_by) for s in trace.steps} == {(Outcome.FORCED, Decider.ASKED_AGAIN)}
+    assert all(s.excluded_id == s.pool[1] for s in trace.steps)
+    assert backend.choices == [tuple(f"[{i + 1}]" for i in range(n)) for n in (5, 4, 3, 2)]
+
+
+def test_labels_of_a_fixed_block_stay_those_of_the_block() -> None:
+    """When asked again, `[2]` is the candidate that the block shows as 2, whoever has gone; one that has gone is no answer."""
+    task = make_task(4)
+    order = make_presentation_order(task, 0)
+    backend = Unscoring(script=lambda prompt: "[2]</answer>" if "[1] [2] [3] [4]" in prompt else "[4]</answer>")
+    trace = rank(task, backend, RankConfig(mode=Mode.FIXED_BLOCK, think_tokens=0))
+    assert [s.excluded_id for s in trace.steps[:2]] == [order[1], order[3]]
+    assert trace.steps[2].decided_by is Decider.CHANCE
+    assert backend.choices[1] == ("[1]", "[3]", "[4]")
+
+
+def test_an_engine_that_scores_labels_alone_is_asked_for_them() -> None:
+    for mode in (Mode.ITERATIVE, Mode.DIRECT):
+        trace = rank(make_task(5), Unscoring(scores_labels=True), RankConfig(mode=mode, think_tokens=0))
+        assert {s.decided_by for s in trace.steps} == {Decider.SCORE}
+        assert all(s.probabilities is not None for s in trace.steps)
+
+
+def test_chance_is_called_chance() -> None:
+    backend = Unscoring(script=lambda _: "I cannot say.")
+    trace = rank(make_task(3), backend, RankConfig(think_tokens=0, answer_format=FREE))
+    assert {s.decided_by for s in trace.steps} == {Decider.CHANCE}
+    assert trace.totals.completion_tokens > 0

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ranker.backends import Finish, GenerateRequest, Prompt, ScoreRequest
 from ranker.backends.base import Chunk
 from ranker.backends.engine import EngineLimits
+from ranker.backends.kv import ATTENTION_NAME
 from ranker.backends.local import LocalBackend, load_local
 from ranker.elimination import RankConfig, rank, rank_tasks
 from ranker.errors import BackendError
@@ -186,3 +187,21 @@ def test_a_directory_without_a_model_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="cannot be loaded") as raised:
         load_local(tmp_path, name="none")
     assert "\n" not in str(raised.value)
+
+
+def test_half_precision_goes_through_the_same_code(tiny_model_dir: Path, backend, reference) -> None:
+    """As on a GPU, but on the CPU: masks, rows and scores in bfloat16 agree with float32 up to its rounding."""
+    _, tokenizer = reference
+    half = AutoModelForCausalLM.from_pretrained(
+        tiny_model_dir, dtype=torch.bfloat16, attn_implementation=ATTENTION_NAME
+    ).eval()
+    halved = LocalBackend(half, tokenizer, name="half")
+    request = ScoreRequest(prompt=PROMPTS[0], continuations=("one", "a film and", "two"))
+    found, expected = (asyncio.run(b.score(request)).log_probs for b in (halved, backend))
+    assert found == pytest.approx(expected, abs=0.5)
+    requests = [GenerateRequest(prompt=p, max_tokens=12, temperature=t) for p in PROMPTS for t in (0.0, 0.8)]
+
+    async def together() -> list[list[Chunk]]:
+        return await asyncio.gather(*(complete(halved, r) for r in requests))
+
+    assert all(chunks[-1].usage.completion_tokens > 0 for chunks in asyncio.run(together()))
