@@ -21,13 +21,16 @@ from studio.store.drafts import close_draft, keep_beside, newest_revision, stale
 from studio.store.people import annotator_pk, find_annotator, pseudonym, task_pk
 from studio.store.records import Annotator, Guideline, NotStoredError, StaleError, now_utc
 from studio.store.tables import (
+    AccountTable,
     AnnotatorTable,
     AssignmentTable,
     CorrectionTable,
     DatasetTable,
     DraftTable,
     GuidelineTable,
+    SessionTable,
     TaskTable,
+    TokenTable,
 )
 
 WITHDRAWN = "withdrawn"
@@ -190,7 +193,7 @@ class CorrectionSection:
             return [_annotator(row) for row in rows]
 
     def forget(self, author: str) -> Annotator:
-        """Take a person's name away, and their drafts and assignments; what they said stays, under a made-up name.
+        """Take a person's name, account, drafts and assignments away; what they said stays, under a made-up name.
 
         Raises:
             NotStoredError: if there is nobody of that name.
@@ -199,7 +202,7 @@ class CorrectionSection:
             row = find_annotator(session, author)
             if row is None:
                 raise NotStoredError(f"store: author: {author[:80]!r} is not there: choose one from the list")
-            for table in (DraftTable, AssignmentTable):
+            for table in (DraftTable, AssignmentTable, AccountTable, SessionTable, TokenTable):
                 for owned in session.execute(select(table).where(col(table.annotator_pk) == row.id)).scalars():
                     session.delete(owned)
             row.name, row.forgotten_at = pseudonym(), now_utc()
