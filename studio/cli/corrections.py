@@ -121,7 +121,8 @@ def _print_report(report: "QualityReport") -> None:
     print("\nMean [95% interval] (tasks)")
     rows = [("all people", report.human_human), *((f"people, {n}", a) for n, a in report.datasets.items())]
     rows += [(f"people and {name}", agreement) for name, agreement in report.human_model.items()]
-    header = ("between", "tau-b", "RBO", "same first", "alpha", "before divergence")
+    rows += [(f"people and model, {name}", agreement) for name, agreement in report.dataset_models.items()]
+    header = ("between", "tau-b", "RBO", "same first", "alpha", "share before parting")
     print_table(header, [(name, *_agreement_cells(agreement)) for name, agreement in rows])
     print()
     titles = ("annotator", "corrections", "tasks", "seconds each", "tau-b to others", "tau-b to model", "gold passed")
@@ -138,12 +139,19 @@ def _print_report(report: "QualityReport") -> None:
         for a in report.annotators
     ]
     print_table(titles, people)
+    if len(report.periods) > 1:
+        print()
+        over_time = [(p.since, p.num_corrections, _cell(p.human_human), _cell(p.human_model)) for p in report.periods]
+        print_table(("since", "corrections", "tau-b among people", "tau-b to model"), over_time)
+    if report.gold:
+        print()
+        gold = [(g.dataset, g.task_id, f"{g.num_passed} of {g.num_seen}") for g in report.gold]
+        print_table(("gold task of", "task", "passed"), gold)
 
 
 def _agreement_cells(agreement: "Agreement") -> tuple[str, ...]:
-    share = agreement.first_divergence
-    estimates = (agreement.tau_b, agreement.rbo, agreement.top_1, agreement.alpha)
-    return (*map(_cell, estimates), "-" if share is None else f"{share:.0%} of steps")
+    estimates = (agreement.tau_b, agreement.rbo, agreement.top_1, agreement.alpha, agreement.first_divergence)
+    return tuple(map(_cell, estimates))
 
 
 def _cell(estimate: "Estimate | None") -> str:
