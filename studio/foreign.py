@@ -146,7 +146,7 @@ def _utc(text: str | None) -> str:
 def _argilla_answers(path: Path, find_task: FindTask) -> Iterator[Answer]:
     for number, record in enumerate(read_records(path), 1):
         place = f"{path}:{number}"
-        metadata = record.get("metadata") if isinstance(record.get("metadata"), dict) else {}
+        metadata = record["metadata"] if isinstance(record.get("metadata"), dict) else {}
         fields = record["fields"] if isinstance(record.get("fields"), dict) else record
         names = {str(k): v for k, v in fields.items() if isinstance(v, str)}
         task_id = _first(metadata, ("task_id",)) or _first(record, ("task_id", "external_id", "id"))

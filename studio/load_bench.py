@@ -25,6 +25,7 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 import numpy as np
+from argon2 import PasswordHasher
 
 from ranker.schema import RankingTask
 from studio.accounts import Accounts
@@ -48,6 +49,8 @@ settings = Settings(data_dir=Path(sys.argv[1]), port=0, open_browser=False, acco
 serve(settings, on_ready=lambda url: print(url, flush=True), with_pages=sys.argv[2] == "pages")
 """
 _PAGE: Final = 1000
+_QUICK: Final = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+"""Nobody logs in here: all have tokens."""
 
 
 class Task(NamedTuple):
@@ -137,7 +140,7 @@ def _prepare(data_dir: Path, num_people: int) -> tuple[list[str], list[Task]]:
         library = Library(store)
         library.seed_samples()
         tasks = [Task(info.name, task) for info in library.datasets() for task in store.datasets.iter_tasks(info.id)]
-        accounts, password = Accounts(store, data_dir), random.SystemRandom().randbytes(16).hex()
+        accounts, password = Accounts(store, data_dir, hasher=_QUICK), random.SystemRandom().randbytes(16).hex()
         accounts.add("simulated admin", Role.ADMIN, password)
         tokens = []
         for number in range(num_people):

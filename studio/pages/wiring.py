@@ -81,7 +81,7 @@ def _guarded(handler: Callable[..., Any], num_outputs: int) -> Callable[..., tup
     signature = inspect.signature(handler)
     run.__signature__ = signature.replace(parameters=[sender_parameter, *signature.parameters.values()])  # type: ignore[attr-defined]
     run.__annotations__ = {**handler.__annotations__, "sender": gr.Request}
-    del run.__wrapped__  # type: ignore[attr-defined]  # or Gradio looks at the handler's own annotations
+    del run.__wrapped__  # or Gradio looks at the handler's own annotations
     run.permission = permission  # type: ignore[attr-defined]
     return run
 
