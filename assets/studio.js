@@ -1,4 +1,5 @@
 // The studio in the browser: hands each of our components its place on the page. Everything else is in js/.
+import { mountAdjudication } from "./js/adjudication.js";
 import { mountBoard } from "./js/board.js";
 import { mountDoctorReport } from "./js/doctor_report.js";
 import { mountFigure } from "./js/figure.js";
@@ -11,6 +12,7 @@ import { mountTraceView } from "./js/trace_view.js";
 import { dressPage } from "./js/page.js";
 
 const KINDS = {
+  adjudication: mountAdjudication,
   board: mountBoard,
   "doctor-report": mountDoctorReport,
   figure: mountFigure,

@@ -27,18 +27,12 @@ def consensus(orders: Sequence[Order], *, method: Method = "borda", weights: Seq
     Args:
         orders: one a person.
         method: how scores are made (see `borda`, `bradley_terry`, `plackett_luce`).
-        weights: how much each person counts, at least 0; None = all alike. Not for `plackett-luce`.
+        weights: how much each person counts, at least 0; None = all alike.
 
     Raises:
-        ValueError: if `plackett-luce` is asked of orders with ties, or with weights.
+        ValueError: if `plackett-luce` is asked of orders with ties.
     """
-    if method == "plackett-luce":
-        if weights is not None:
-            raise ValueError("weights: plackett-luce counts all people alike: use borda or bradley-terry")
-        scores = plackett_luce(orders)
-    else:
-        score: Callable[..., dict[str, float]] = borda if method == "borda" else bradley_terry
-        scores = score(orders, weights)
+    scores = _SCORES[method](orders, weights)
     levels: dict[float, list[str]] = {}
     for candidate_id, value in scores.items():
         levels.setdefault(round(value, _DIGITS), []).append(candidate_id)
@@ -88,8 +82,10 @@ def bradley_terry(orders: Sequence[Order], weights: Sequence[float] | None = Non
     return {i: float(strengths[place[i]]) for i in ids}
 
 
-def plackett_luce(orders: Sequence[Order]) -> dict[str, float]:
+def plackett_luce(orders: Sequence[Order], weights: Sequence[float] | None = None) -> dict[str, float]:
     """candidate_id -> log-strength (mean 0) such that each next one is chosen in proportion to the strengths that are left.
+
+    Weights count in steps of .05: whole rankings cannot be counted in part, so each is counted many times.
 
     Raises:
         ValueError: if an order has ties.
@@ -106,12 +102,19 @@ def plackett_luce(orders: Sequence[Order]) -> dict[str, float]:
     place = {candidate_id: position for position, candidate_id in enumerate(ids)}
     data = [tuple(place[i] for tier in order for i in tier) for order in orders]
     free = [pair for a, b in combinations(range(len(ids)), 2) for pair in ((a, b), (b, a))]
-    copies = max(
-        1, round(2 / _PRIOR)
-    )  # whole rankings only: count what was said many times instead of the prior in parts
-    rankings = [ranking for ranking in data if len(ranking) >= 2] * copies + free
+    rankings: list[tuple[int, ...]] = list(free)
+    for ranking, weight in zip(data, _checked(orders, weights), strict=True):
+        if len(ranking) >= 2:
+            rankings += [ranking] * round(weight * 2 / _PRIOR)
     strengths = choix.ilsr_rankings(len(ids), rankings, max_iter=2_000, tol=1e-7)
     return {i: float(strengths[place[i]]) for i in ids}
+
+
+_SCORES: Final[Mapping[Method, Callable[..., dict[str, float]]]] = {
+    "borda": borda,
+    "bradley-terry": bradley_terry,
+    "plackett-luce": plackett_luce,
+}
 
 
 def reliability_weights(agreement: Mapping[str, float | None]) -> dict[str, float]:

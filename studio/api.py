@@ -16,11 +16,13 @@ from ranker.errors import BackendError, CheckpointError, DatasetError, RankingSt
 from ranker.schema import MAX_CANDIDATES, Candidate, Domain, Mode, Outcome, RankingTask, RankingTrace
 from studio.context import Context
 from studio.correctionroutes import add_correction_routes
+from studio.identity import ForbiddenError, visitor_of
 from studio.metrics import metrics_text
 from studio.store import NotStoredError, StaleError, TraceFilter, TraceState
 
 _T = TypeVar("_T")
 _STATUS: dict[type[RankingStudioError], int] = {
+    ForbiddenError: 403,
     NotStoredError: 404,
     StaleError: 409,
     UsageError: 400,
@@ -91,8 +93,10 @@ def relevance_score(rank: int, num_documents: int) -> float:
 
 def _add_status_routes(router: APIRouter, context: Context) -> None:
     @router.get("/healthz")
-    def healthz() -> dict[str, Any]:
+    def healthz(request: Request) -> dict[str, Any]:
         context.store.traces.count_by_state()  # the store answers
+        if visitor_of(request).role is None:
+            return {"status": "ok"}
         return {"status": "ok", "live_traces": context.hub.num_live(), "models": context.rankings.loaded_models()}
 
     @router.get("/metrics")

@@ -16,12 +16,15 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from ranker.errors import UsageError
+from studio.accounts import Accounts
 from studio.api import add_api
 from studio.context import Context
 from studio.corrections import Corrections
+from studio.gate import Gate
 from studio.hub import Hub
 from studio.library import Library
 from studio.mcp import add_mcp
+from studio.peopleroutes import add_people_routes
 from studio.ranking import Rankings
 from studio.security import Guard, refuse_exposure
 from studio.settings import Settings
@@ -82,6 +85,7 @@ def open_context(settings: Settings) -> Context:
         hub=hub,
         rankings=rankings,
         corrections=Corrections(store),
+        accounts=Accounts(store, settings.data_dir),
         lock=lock,
     )
 
@@ -94,11 +98,15 @@ def create_app(settings: Settings, *, with_pages: bool = True) -> FastAPI:
         with_pages: False leaves the Gradio pages out (they take seconds to load; the routes do not need them).
 
     Raises:
-        UsageError: if it would be reachable from other machines, or the data directory cannot be used.
+        UsageError: if a login is needed and there is no admin, or the data directory cannot be used.
         StoreError: if the database cannot be opened.
     """
-    refuse_exposure(settings)
     context = open_context(settings)
+    try:
+        refuse_exposure(settings, has_admin=context.store.accounts.has_admin())
+    except UsageError:
+        context.close()
+        raise
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -109,11 +117,13 @@ def create_app(settings: Settings, *, with_pages: bool = True) -> FastAPI:
 
     app = FastAPI(title="Ranking Studio", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.context = context
+    add_people_routes(app, context)
     add_api(app, context)
     add_mcp(app, context)
     app.mount(ASSETS_URL, AssetFiles(directory=settings.assets_dir), name="assets")
     if with_pages:
         app = _mount_pages(app, context)
+    app.add_middleware(Gate, accounts=context.accounts, needs_accounts=settings.needs_accounts)
     app.add_middleware(Guard, settings=settings)
     return app
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from filelock import BaseFileLock
 
+from studio.accounts import Accounts
 from studio.background import Background
 from studio.corrections import Corrections
 from studio.hub import Hub
@@ -25,6 +26,7 @@ class Context:
     hub: Hub
     rankings: Rankings
     corrections: Corrections
+    accounts: Accounts
     background: Background = field(default_factory=Background)
     lock: BaseFileLock | None = None
     """Held while this studio uses its data directory."""

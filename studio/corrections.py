@@ -145,9 +145,9 @@ class Corrections:
 
     def effective(self, dataset_id: int | None = None, task_id: str | None = None) -> list[Correction]:
         """The current word of each author about each thing, oldest first; nothing superseded, nothing withdrawn."""
-        newest: dict[tuple[str | None, str, str, str], Correction] = {}
+        newest: dict[tuple[str | None, str, str, str, bool], Correction] = {}
         for said in self._store.corrections.search(dataset_id=dataset_id, task_id=task_id, current=True).rows:
-            key = (said.dataset, said.task_id, said.author, subject_of(said))
+            key = (said.dataset, said.task_id, said.author, subject_of(said), said.is_gold)
             newest.pop(key, None)
             newest[key] = said
         return list(newest.values())

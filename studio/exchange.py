@@ -1,7 +1,8 @@
 """Corrections into and out of the store: whole (JSON Lines, Parquet), as preference pairs, as TREC judgements.
 
 The whole formats hold everything that was ever said and come back without loss; what is there already is recognised by its
-correction_id. Pairs and judgements hold what the current words mean. Knows no page.
+correction_id. Pairs and judgements hold what the current words mean; a pair brings the word behind it along, so that it comes
+back too. What other tools export is read by `studio.foreign`. Knows no page.
 """
 
 import json
@@ -19,6 +20,7 @@ from ranker.errors import DatasetError, RankingStudioError, UsageError
 from ranker.prompts import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, label_of, render_exclusion
 from ranker.schema import Correction, CorrectionKind, RankingTask
 from studio.corrections import Corrections
+from studio.foreign import read_argilla, read_judgements, read_label_studio, read_records
 from studio.payloads import checked_payload
 from studio.store import NotStoredError, Store
 from studio.store.people import checked_author
@@ -26,6 +28,10 @@ from trainer.corrections import dump_corrections, load_corrections
 from trainer.orders import Tiers, grade_exclusions, grade_step, tiers_of_correction
 
 FORMATS: Final = ("jsonl", "parquet", "pairs", "qrels")
+FOREIGN: Final = ("argilla", "label-studio", "qrels")
+"""What says no more than a person's order: a new one supersedes their earlier one."""
+IMPORT_FORMATS: Final = (*FORMATS, "argilla", "label-studio")
+_QRELS_COLUMNS: Final = ("task", "iteration", "candidate", "grade")
 _MARK: Final = "\x1e"
 """Record separator between the messages of a prompt; splitting takes the outermost ones only."""
 
@@ -42,7 +48,7 @@ def export_corrections(store: Store, path: Path, *, file_format: str = "jsonl", 
 
     Args:
         file_format: `jsonl` and `parquet`: everything; `pairs`: JSON Lines of `prompt`, `chosen`, `rejected` as TRL's DPO
-            and reward trainers read them; `qrels`: `task 0 candidate grade`, the consensus of each task.
+            and reward trainers read them (with the correction as JSON text); `qrels`: `task 0 candidate grade`, the consensus of each task.
         dataset_id: only those of this dataset.
 
     Raises:
@@ -64,32 +70,126 @@ def export_corrections(store: Store, path: Path, *, file_format: str = "jsonl", 
         raise UsageError(f"--out: {path}: {error.strerror or error}: choose another file") from error
 
 
-def import_corrections(store: Store, path: Path, *, dataset_id: int | None = None) -> Imported:
-    """Take in a file that `export_corrections` wrote as `jsonl` or `parquet`. Everything is checked before anything is stored.
+def import_corrections(
+    store: Store,
+    path: Path,
+    *,
+    dataset_id: int | None = None,
+    file_format: str | None = None,
+    author: str = "qrels",
+    tiers: Sequence[str] = (),
+) -> Imported:
+    """Take in a file of corrections. Everything is checked before anything is stored.
 
     Args:
         dataset_id: where the tasks are; None = in the dataset that each names, or the newest one that has the task.
+        file_format: one of `IMPORT_FORMATS`; None = by its content.
+        author: in whose name judgements are taken in, as they name nobody.
+        tiers: buckets of a Label Studio Ranker, best first.
 
     Raises:
         DatasetError: `file:line: field: value: fix`.
+        UsageError: if there is no such format.
     """
-    rows = _read_parquet(path) if path.suffix == ".parquet" else load_corrections(path)
-    places: dict[tuple[str | None, str], tuple[int, RankingTask]] = {}
+    file_format = guess_format(path) if file_format is None else file_format
+    finder = _TaskFinder(store, dataset_id)
+    rows = _read(path, file_format, finder, author, tiers)
     seen: set[str] = set()
     checked: list[tuple[int, Correction]] = []
     for number, said in enumerate(rows, 1):
         place = f"{path}:{number}: correction {said.correction_id}"
         try:
-            key = (said.dataset, said.task_id)
-            if key not in places:
-                places[key] = _find_task(store, said, dataset_id)
-            checked.append((places[key][0], _checked(store, said, places[key][1], seen)))
+            where, task = finder.find(said.task_id, said.dataset)
+            checked.append((where, _checked(store, said, task, seen)))
         except RankingStudioError as error:
             raise DatasetError(f"{place}: {error}") from error
         seen.add(said.correction_id)
-    added = [store.corrections.add(where, said, follow=False) for where, said in checked]
+    added = [store.corrections.add(where, said, follow=file_format in FOREIGN) for where, said in checked]
     num_new = sum(one.is_new for one in added)
     return Imported(num_new, len(added) - num_new)
+
+
+def guess_format(path: Path) -> str:
+    """The format of a file, by its name and the first record. Raises DatasetError if it cannot be read."""
+    if path.suffix == ".parquet":
+        return "parquet"
+    try:
+        with path.open(encoding="utf-8-sig") as lines:
+            first = next((line for line in lines if line.strip()), "").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+        raise DatasetError(f"{path}: {reason}: give a file of corrections") from error
+    if not first.startswith(("{", "[")):
+        return "qrels" if len(first.split()) == len(_QRELS_COLUMNS) else "jsonl"
+    try:
+        head = json.loads(first)
+    except ValueError:
+        head = None
+    if isinstance(head, dict) and "correction_id" in head and "payload" in head:
+        return "jsonl"
+    if isinstance(head, dict) and {"chosen", "rejected"} <= head.keys():
+        return "pairs"
+    records = read_records(path)
+    if any("annotations" in record or "completions" in record for record in records[:1]):
+        return "label-studio"
+    return "argilla" if any("responses" in key for record in records[:1] for key in record) else "jsonl"
+
+
+def _read(
+    path: Path, file_format: str, finder: "_TaskFinder", author: str, tiers: Sequence[str]
+) -> Iterable[Correction]:
+    def find(task_id: str) -> RankingTask:
+        return finder.find(task_id, None)[1]
+
+    match file_format:
+        case "jsonl":
+            return load_corrections(path)
+        case "parquet":
+            return _read_parquet(path)
+        case "pairs":
+            return _read_pairs(path)
+        case "qrels":
+            return read_judgements(path, find, author=author)
+        case "argilla":
+            return read_argilla(path, find)
+        case "label-studio":
+            return read_label_studio(path, find, tiers=tiers)
+    raise UsageError(f"--format: {file_format!r}: choose from {', '.join(IMPORT_FORMATS)}")
+
+
+def _read_pairs(path: Path) -> Iterator[Correction]:
+    """The words behind the pairs, each once."""
+    known: set[str] = set()
+    for number, row in enumerate(read_records(path), 1):
+        text = row.get("correction")
+        if not isinstance(text, str):
+            raise DatasetError(
+                f"{path}:{number}: correction: missing: only pairs of `corrections export` can come back"
+            )
+        try:
+            said = Correction.model_validate_json(text)
+        except ValidationError as error:
+            reason = " ".join(str(error).split())[:160]
+            raise DatasetError(f"{path}:{number}: correction: {reason}: write it with `corrections export`") from error
+        if said.correction_id not in known:
+            known.add(said.correction_id)
+            yield said
+
+
+class _TaskFinder:
+    """Tasks by what a correction says of them, each looked up once."""
+
+    def __init__(self, store: Store, dataset_id: int | None) -> None:
+        self._store = store
+        self._dataset_id = dataset_id
+        self._found: dict[tuple[str | None, str], tuple[int, RankingTask]] = {}
+
+    def find(self, task_id: str, dataset: str | None) -> tuple[int, RankingTask]:
+        """(dataset_id, task). Raises a RankingStudioError if it is not there."""
+        key = (dataset, task_id)
+        if key not in self._found:
+            self._found[key] = _find_task(self._store, task_id, dataset, self._dataset_id)
+        return self._found[key]
 
 
 def _checked(store: Store, said: Correction, task: RankingTask, seen: set[str]) -> Correction:
@@ -103,17 +203,17 @@ def _checked(store: Store, said: Correction, task: RankingTask, seen: set[str]) 
     return said.model_copy(update={"payload": payload, "author": checked_author(said.author)})
 
 
-def _find_task(store: Store, said: Correction, dataset_id: int | None) -> tuple[int, RankingTask]:
+def _find_task(store: Store, task_id: str, dataset: str | None, dataset_id: int | None) -> tuple[int, RankingTask]:
     if dataset_id is not None:
-        return dataset_id, store.datasets.task(dataset_id, said.task_id)
+        return dataset_id, store.datasets.task(dataset_id, task_id)
     for info in store.datasets.list():  # newest version first
-        if said.dataset in (None, f"{info.name}@{info.version}"):
+        if dataset in (None, f"{info.name}@{info.version}"):
             try:
-                return info.id, store.datasets.task(info.id, said.task_id)
+                return info.id, store.datasets.task(info.id, task_id)
             except NotStoredError:
                 continue
-    where = "any dataset" if said.dataset is None else f"dataset {said.dataset}"
-    raise UsageError(f"task_id: {said.task_id!r}: is not in {where}: import that first, or name another with --dataset")
+    where = "any dataset" if dataset is None else f"dataset {dataset}"
+    raise UsageError(f"task_id: {task_id!r}: is not in {where}: import that first, or name another with --dataset")
 
 
 def _with_tasks(store: Store, dataset_id: int | None) -> Iterator[tuple[Correction, RankingTask]]:
@@ -173,6 +273,7 @@ def _pairs(current: Iterable[tuple[Correction, RankingTask]]) -> Iterator[str]:
                     "rejected": [{"role": "assistant", "content": _answer(opening, pool, worse)}],
                     "task_id": task.task_id,
                     "correction_id": said.correction_id,
+                    "correction": said.model_dump_json(exclude={"supersedes"}),
                 },
                 ensure_ascii=False,
             )

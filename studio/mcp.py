@@ -28,6 +28,8 @@ from ranker.schema import (
 from studio.api import RankOptions, make_config
 from studio.context import Context
 from studio.corrections import Submission
+from studio.identity import author_of, check_allowed
+from studio.permissions import TOOLS, Permission
 from studio.settings import VERSION
 
 PROTOCOL_VERSIONS = ("2025-06-18", "2025-03-26")
@@ -69,7 +71,9 @@ class SubmitCorrectionArguments(_Arguments):
 
     dataset_id: int = Field(description="From `list_datasets`.")
     task_id: str
-    author: Annotated[str, Field(min_length=1)] = Field(description="Who says it; an agent names itself.")
+    author: Annotated[str, Field(min_length=1)] = Field(
+        description="Who says it; an agent names itself. An account's name takes its place."
+    )
     kind: CorrectionKind = CorrectionKind.RANKING
     payload: dict[str, Any] = Field(
         description="ranking: {order: [[candidate_id, ...], ...]} best first, tied ones in one list, may be partial. "
@@ -87,7 +91,7 @@ class Tool(NamedTuple):
     name: str
     description: str
     arguments: type[BaseModel]
-    call: Callable[[Any], Awaitable[dict[str, Any]]]
+    call: Callable[[Any, Request], Awaitable[dict[str, Any]]]
 
     def describe(self) -> dict[str, Any]:
         """The entry of `tools/list`."""
@@ -117,7 +121,7 @@ def add_mcp(app: FastAPI, context: Context) -> None:
             return Response(status_code=202)
         params = message.get("params")
         try:
-            result = await _answer(tools, message["method"], params if isinstance(params, dict) else {})
+            result = await _answer(tools, request, message["method"], params if isinstance(params, dict) else {})
         except _RpcError as error:
             return _rpc_error(message["id"], error.code, str(error))
         return JSONResponse({"jsonrpc": "2.0", "id": message["id"], "result": result})
@@ -130,7 +134,7 @@ def add_mcp(app: FastAPI, context: Context) -> None:
 def make_tools(context: Context) -> list[Tool]:
     """The tools of one studio."""
 
-    async def rank(arguments: RankArguments) -> dict[str, Any]:
+    async def rank(arguments: RankArguments, _request: Request) -> dict[str, Any]:
         task = RankingTask(
             task_id="mcp",
             domain=arguments.domain,
@@ -149,15 +153,16 @@ def make_tools(context: Context) -> list[Tool]:
             "totals": trace.totals.model_dump(mode="json"),
         }
 
-    async def list_datasets(_arguments: ListDatasetsArguments) -> dict[str, Any]:
+    async def list_datasets(_arguments: ListDatasetsArguments, _request: Request) -> dict[str, Any]:
         infos = await asyncio.to_thread(context.library.datasets)
         return {"datasets": [info.model_dump(mode="json", exclude={"provenance"}) for info in infos]}
 
-    async def get_trace(arguments: GetTraceArguments) -> dict[str, Any]:
+    async def get_trace(arguments: GetTraceArguments, _request: Request) -> dict[str, Any]:
         return await asyncio.to_thread(context.rankings.snapshot, arguments.trace_id)
 
-    async def submit_correction(arguments: SubmitCorrectionArguments) -> dict[str, Any]:
-        submission = Submission.model_validate(arguments.model_dump(exclude={"dataset_id"}))
+    async def submit_correction(arguments: SubmitCorrectionArguments, request: Request) -> dict[str, Any]:
+        given = arguments.model_dump(exclude={"dataset_id"})
+        submission = Submission.model_validate(given | {"author": author_of(request, arguments.author)})
         said = await asyncio.to_thread(context.corrections.submit, arguments.dataset_id, submission)
         return said.model_dump(mode="json")
 
@@ -171,7 +176,7 @@ def make_tools(context: Context) -> list[Tool]:
     ]  # fmt: skip
 
 
-async def _answer(tools: dict[str, Tool], method: str, params: dict[str, Any]) -> dict[str, Any]:
+async def _answer(tools: dict[str, Tool], request: Request, method: str, params: dict[str, Any]) -> dict[str, Any]:
     match method:
         case "initialize":
             asked = params.get("protocolVersion")
@@ -185,17 +190,18 @@ async def _answer(tools: dict[str, Tool], method: str, params: dict[str, Any]) -
         case "tools/list":
             return {"tools": [tool.describe() for tool in tools.values()]}
         case "tools/call":
-            return await _call(tools, params)
+            return await _call(tools, request, params)
     raise _RpcError(_NO_SUCH_METHOD, f"method: {method[:80]!r}: is not offered")
 
 
-async def _call(tools: dict[str, Tool], params: dict[str, Any]) -> dict[str, Any]:
+async def _call(tools: dict[str, Tool], request: Request, params: dict[str, Any]) -> dict[str, Any]:
     """A tool's own errors are results, so that the agent can read them."""
     tool = tools.get(str(params.get("name")))
     if tool is None:
         raise _RpcError(_INVALID_PARAMS, f"tool: {str(params.get('name'))[:80]!r}: choose one of {', '.join(tools)}")
     try:
-        result = await tool.call(tool.arguments.model_validate(params.get("arguments") or {}))
+        check_allowed(request, TOOLS.get(tool.name, Permission.UNLISTED))
+        result = await tool.call(tool.arguments.model_validate(params.get("arguments") or {}), request)
     except ValidationError as error:
         first = error.errors()[0]
         return _tool_error(f"{tool.name}: {'.'.join(map(str, first['loc']))}: {first['msg']}")

@@ -5,13 +5,15 @@ change something or start work must come from our own pages or from no page at a
 nothing from elsewhere. Plain ASGI, so that streams are not held back. Knows no route's meaning.
 """
 
+import ipaddress
 import json
+import socket
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ranker.errors import UsageError
-from studio.settings import Settings, is_loopback
+from studio.settings import Settings
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -42,17 +44,19 @@ _HEADERS = tuple(
     }.items()
 )
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_WORKING_PATHS = ("/api/", "/v1/", "/metrics", "/mcp")
+_WORKING_PATHS = ("/api/", "/v1/", "/metrics", "/mcp", "/gradio_api/")
 """Where even a GET starts work or tells what is stored."""
+_EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104  # told apart here, not listened on
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-def refuse_exposure(settings: Settings) -> None:
-    """Raises UsageError if the studio would listen where other machines reach it: it has no login yet."""
-    if not is_loopback(settings.host):
+def refuse_exposure(settings: Settings, *, has_admin: bool) -> None:
+    """Raises UsageError if a login is needed and nobody could look after the accounts."""
+    if settings.needs_accounts and not has_admin:
+        why = "other machines could reach the studio" if settings.is_exposed else "a login is asked for"
         raise UsageError(
-            f"serve: host: {settings.host}: other machines could reach the studio, which has no login: "
-            "listen on 127.0.0.1 and use an SSH tunnel (ssh -L 7860:127.0.0.1:7860 HOST)"
+            f"serve: host: {settings.host}: {why}, and there is no admin yet: "
+            "run `python launch.py people add NAME --role admin` first, or listen on 127.0.0.1"
         )
 
 
@@ -110,7 +114,8 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._hosts = _LOOPBACK_HOSTS | {settings.host.strip("[]").lower()}
+        self._hosts = _names_of(settings)
+        self._any_address = settings.host.strip("[]") in _EVERY_ADDRESS
         self._max_upload_bytes = settings.max_upload_bytes
         self._max_request_bytes = settings.max_request_bytes
 
@@ -138,8 +143,11 @@ class Guard:
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         """Status and reason, or None if the request may pass."""
         host = headers.get("host", "")
-        if _host_name(host) not in self._hosts:
-            return 400, f"request: host: {host[:80]!r} is not this server: use http://127.0.0.1"
+        if not self._is_ours(_host_name(host)):
+            return (
+                400,
+                f"request: host: {host[:80]!r} is not this server: use its address, or start it with --public-name",
+            )
         path: str = scope["path"]
         if (scope["method"] not in _SAFE_METHODS or path.startswith(_WORKING_PATHS)) and _is_cross_site(headers, host):
             return 403, "request: origin: another site may not use this server: open the studio itself"
@@ -151,9 +159,29 @@ class Guard:
         limit = self._limit(scope)
         return _too_large(limit) if int(length) > limit else None
 
+    def _is_ours(self, name: str) -> bool:
+        """An address cannot be a name that somebody else has pointed here."""
+        return name in self._hosts or (self._any_address and _is_address(name))
+
     def _limit(self, scope: Scope) -> int:
         is_upload = scope["path"].rstrip("/").endswith("/upload")
         return self._max_upload_bytes if is_upload else self._max_request_bytes
+
+
+def _names_of(settings: Settings) -> frozenset[str]:
+    """The names under which this server may be asked for."""
+    names = {*settings.public_names, settings.host.strip("[]")}
+    if settings.is_exposed:
+        names |= {socket.gethostname(), socket.getfqdn()}
+    return _LOOPBACK_HOSTS | {name.lower() for name in names}
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _host_name(host: str) -> str:

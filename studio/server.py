@@ -51,13 +51,15 @@ def serve(settings: Settings, *, on_ready: Callable[[str], None], with_pages: bo
     with listener:
         app = create_app(settings, with_pages=with_pages)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        url = f"http://{host}:{listener.getsockname()[1]}/"
+        url = f"{'http' if settings.tls_cert is None else 'https'}://{host}:{listener.getsockname()[1]}/"
         config = uvicorn.Config(
             app,
             log_level="warning",
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=GRACE_S,
+            ssl_certfile=settings.tls_cert,
+            ssl_keyfile=settings.tls_key,
             h11_max_incomplete_event_size=64 * 1024,
         )
         _Server(config, app.state.context.hub, lambda: on_ready(url)).run(sockets=[listener])

@@ -45,11 +45,32 @@ class Settings:
     max_upload_bytes: int = 256 * MIB
     max_request_bytes: int = 8 * MIB
     """Largest body of any request that is not an upload."""
+    accounts: bool = False
+    """Ask for a login even where only this machine can listen in."""
+    public_names: tuple[str, ...] = ()
+    """Names by which others reach this host, beside its addresses."""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     assets_dir: Path = ASSETS_DIR
 
     def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise UsageError("settings: tls: certificate and key go together: give --tls-cert and --tls-key")
+        for path in (self.tls_cert, self.tls_key):
+            if path is not None and not path.is_file():
+                raise UsageError(f"settings: tls: {path}: is not there: name a PEM file")
         if not 0 <= self.port <= 65535:
             raise UsageError(f"settings: port: {self.port}: choose a number from 0 (any free port) to 65535")
+
+    @property
+    def is_exposed(self) -> bool:
+        """Can other machines reach it?"""
+        return not is_loopback(self.host)
+
+    @property
+    def needs_accounts(self) -> bool:
+        """Is a name not enough?"""
+        return self.is_exposed or self.accounts
 
     @property
     def database_path(self) -> Path:

@@ -25,7 +25,19 @@ function dressBar() {
     localStorage.setItem(THEME_KEY, dark ? "dark" : "light");
   });
   bar.append(toggle);
+  showPerson(bar, toggle);
   for (const link of bar.querySelectorAll("a.active")) link.setAttribute("aria-current", "page");
+}
+
+/** Where accounts are needed: who is logged in, the way out, and no links to pages that are closed to them. */
+async function showPerson(bar, before) {
+  const answer = await fetch("/api/me");
+  if (!answer.ok) return;
+  const me = await answer.json();
+  for (const link of bar.querySelectorAll("a:not(.rs-brand)")) link.hidden = me.closed_pages.includes(new URL(link.href).pathname.replace(/(.)\/$/, "$1"));
+  if (!me.needs_account) return;
+  const out = h("form", { method: "post", action: "/logout" }, h("button.rs-button.is-small", { type: "submit" }, "Log out"));
+  before.before(h("div.rs-person", {}, h("span", { title: `Role: ${me.role}` }, me.name), out));
 }
 
 /** Enter outside of a field presses the page's main button; Ctrl+Enter does so from anywhere. */

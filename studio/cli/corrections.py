@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from studio.store import Store
 
 _FORMATS = ("jsonl", "parquet", "pairs", "qrels")
+_IMPORT_FORMATS = (*_FORMATS, "argilla", "label-studio")
 
 
 def add_parser(commands: Any) -> None:
@@ -42,10 +43,17 @@ def add_parser(commands: Any) -> None:
     taking = actions.add_parser(
         "import",
         help="take in a file of them",
-        description="Take in what `corrections export` wrote (jsonl, parquet). What is there already is left as it is.",
-        epilog=example("corrections import corrections.jsonl"),
+        description="Take in what `corrections export` wrote, a ranking export of Argilla or Label Studio (JSON), or TREC\n"
+        "judgements. What is there already is left as it is. Records of other tools name the task by task_id in their\n"
+        "metadata or data, else by their id, and candidates by candidate_id or by their text.",
+        epilog=example(
+            "corrections import corrections.jsonl", "corrections import project-1.json --tiers relevant,neutral,biased"
+        ),
     )
     taking.add_argument("file", metavar="FILE", type=Path)
+    taking.add_argument("--format", choices=_IMPORT_FORMATS, help="default: by the file's content")
+    taking.add_argument("--author", default="qrels", metavar="NAME", help="who judged, for qrels (default: qrels)")
+    taking.add_argument("--tiers", metavar="A,B,...", help="buckets of a Label Studio Ranker, best first")
     taking.set_defaults(run=import_file)
 
     stats = actions.add_parser(
@@ -80,7 +88,14 @@ def import_file(arguments: argparse.Namespace) -> int:
     from studio.exchange import import_corrections
 
     with _opened(arguments) as (store, dataset_id):
-        done = import_corrections(store, arguments.file, dataset_id=dataset_id)
+        done = import_corrections(
+            store,
+            arguments.file,
+            dataset_id=dataset_id,
+            file_format=arguments.format,
+            author=arguments.author,
+            tiers=[name.strip() for name in (arguments.tiers or "").split(",") if name.strip()],
+        )
     if arguments.json:
         print_json({"new": done.num_new, "known": done.num_known})
     else:
@@ -121,7 +136,8 @@ def _print_report(report: "QualityReport") -> None:
     print("\nMean [95% interval] (tasks)")
     rows = [("all people", report.human_human), *((f"people, {n}", a) for n, a in report.datasets.items())]
     rows += [(f"people and {name}", agreement) for name, agreement in report.human_model.items()]
-    header = ("between", "tau-b", "RBO", "same first", "alpha", "before divergence")
+    rows += [(f"people and model, {name}", agreement) for name, agreement in report.dataset_models.items()]
+    header = ("between", "tau-b", "RBO", "same first", "alpha", "share before parting")
     print_table(header, [(name, *_agreement_cells(agreement)) for name, agreement in rows])
     print()
     titles = ("annotator", "corrections", "tasks", "seconds each", "tau-b to others", "tau-b to model", "gold passed")
@@ -138,12 +154,19 @@ def _print_report(report: "QualityReport") -> None:
         for a in report.annotators
     ]
     print_table(titles, people)
+    if len(report.periods) > 1:
+        print()
+        over_time = [(p.since, p.num_corrections, _cell(p.human_human), _cell(p.human_model)) for p in report.periods]
+        print_table(("since", "corrections", "tau-b among people", "tau-b to model"), over_time)
+    if report.gold:
+        print()
+        gold = [(g.dataset, g.task_id, f"{g.num_passed} of {g.num_seen}") for g in report.gold]
+        print_table(("gold task of", "task", "passed"), gold)
 
 
 def _agreement_cells(agreement: "Agreement") -> tuple[str, ...]:
-    share = agreement.first_divergence
-    estimates = (agreement.tau_b, agreement.rbo, agreement.top_1, agreement.alpha)
-    return (*map(_cell, estimates), "-" if share is None else f"{share:.0%} of steps")
+    estimates = (agreement.tau_b, agreement.rbo, agreement.top_1, agreement.alpha, agreement.first_divergence)
+    return tuple(map(_cell, estimates))
 
 
 def _cell(estimate: "Estimate | None") -> str:

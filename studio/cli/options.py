@@ -36,8 +36,11 @@ def read_settings(arguments: argparse.Namespace) -> "Settings":
     """The settings that the flags say; the data directory exists afterwards."""
     from studio.settings import Settings
 
-    given = {name: getattr(arguments, name, None) for name in ("data_dir", "host", "port", "model")}
+    names = ("data_dir", "host", "port", "model", "accounts", "public_name", "tls_cert", "tls_key")
+    given = {name: getattr(arguments, name, None) for name in names}
     chosen = {name: value for name, value in given.items() if value is not None}
+    if "public_name" in chosen:
+        chosen["public_names"] = tuple(chosen.pop("public_name"))
     settings = Settings(**chosen, open_browser=not getattr(arguments, "no_browser", True))
     settings.make_directories()
     return settings

@@ -7,6 +7,7 @@ import gradio as gr
 from studio.components.static import page_head
 from studio.context import Context
 from studio.pages.data import build as build_data
+from studio.pages.quality import build as build_quality
 from studio.pages.rank import build as build_rank
 from studio.pages.traces import build as build_traces
 
@@ -21,6 +22,7 @@ class Page(NamedTuple):
 RANK = Page("Rank", "")
 TRACES = Page("Traces", "traces")
 DATA = Page("Data", "data")
+QUALITY = Page("Quality", "quality")
 
 
 def build_pages(context: Context) -> gr.Blocks:
@@ -32,6 +34,11 @@ def build_pages(context: Context) -> gr.Blocks:
     for page, build, words in (
         (TRACES, build_traces, "Every ranking, step by step: search, read, compare, export."),
         (DATA, build_data, "The tasks to rank: import, look, delete."),
+        (
+            QUALITY,
+            build_quality,
+            "How far people agree, with each other and with the models; and the last word on a task.",
+        ),
     ):
         with demo.route(page.name, page.path):
             _bar()

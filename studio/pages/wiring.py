@@ -1,6 +1,8 @@
-"""Connecting events to handlers in one way: errors of ours become a line on the page, others are logged and owned up to."""
+"""Connecting events to handlers in one way: who asks is checked, errors of ours become a line on the page, others are logged
+and owned up to."""
 
 import functools
+import inspect
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -10,6 +12,8 @@ from gradio.context import Context as GradioContext
 
 from ranker.errors import RankingStudioError
 from studio.components.notice import Notice, problem
+from studio.identity import check_allowed
+from studio.permissions import Permission, permission_of_event
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +60,13 @@ def wire(
 
 
 def _guarded(handler: Callable[..., Any], num_outputs: int) -> Callable[..., tuple[Any, ...]]:
+    """`handler` behind the table of permissions; Gradio puts the request before its arguments."""
+    permission = permission_of_event(handler)
+
     @functools.wraps(handler)
-    def run(*args: Any) -> tuple[Any, ...]:
+    def run(sender: Any, *args: Any) -> tuple[Any, ...]:
         try:
+            check_allowed(sender, permission)
             result = handler(*args)
         except RankingStudioError as error:
             return (problem(str(error)), *[gr.skip()] * num_outputs)
@@ -69,7 +77,19 @@ def _guarded(handler: Callable[..., Any], num_outputs: int) -> Callable[..., tup
             return (result.notice, *result.values)
         return (None, *result)
 
+    sender_parameter = inspect.Parameter("sender", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=gr.Request)
+    signature = inspect.signature(handler)
+    run.__signature__ = signature.replace(parameters=[sender_parameter, *signature.parameters.values()])  # type: ignore[attr-defined]
+    run.__annotations__ = {**handler.__annotations__, "sender": gr.Request}
+    del run.__wrapped__  # or Gradio looks at the handler's own annotations
+    run.permission = permission  # type: ignore[attr-defined]
     return run
+
+
+def event_permission(handler: Callable[..., Any]) -> Permission | None:
+    """What an event of Gradio's asks for; None = it was not connected by `wire`."""
+    permission: Permission | None = getattr(handler, "permission", None)
+    return permission
 
 
 def sent_by(event: gr.EventData) -> dict[str, Any]:

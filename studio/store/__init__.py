@@ -5,6 +5,7 @@ Knows no model and no page.
 
 from pathlib import Path
 
+from studio.store.accounts import AccountSection
 from studio.store.assignments import AssignmentSection
 from studio.store.corrections import CorrectionSection
 from studio.store.database import Database
@@ -66,6 +67,7 @@ class Store:
         self.corrections = CorrectionSection(self._database)
         self.drafts = DraftSection(self._database)
         self.assignments = AssignmentSection(self._database)
+        self.accounts = AccountSection(self._database)
 
     def verify(self) -> list[str]:
         """Check the file and re-derive everything that is stored twice. Returns problems, one line each."""

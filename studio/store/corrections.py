@@ -1,7 +1,7 @@
 """Corrections in the store: append-only, with a chain of `supersedes` behind every current word.
 
 Of one author, task and subject (the ranking, the label, one step of one trace, a flag) the newest word that nothing
-supersedes is the *current* one. A withdrawal is a flag that supersedes: it ends the chain without saying anything, so that
+supersedes is the *current* one; an author's gold answer and their own vote are two words. A withdrawal is a flag that supersedes: it ends the chain without saying anything, so that
 whoever leaves superseded corrections and flags out (training does) sees exactly the current words.
 """
 
@@ -21,13 +21,16 @@ from studio.store.drafts import close_draft, keep_beside, newest_revision, stale
 from studio.store.people import annotator_pk, find_annotator, pseudonym, task_pk
 from studio.store.records import Annotator, Guideline, NotStoredError, StaleError, now_utc
 from studio.store.tables import (
+    AccountTable,
     AnnotatorTable,
     AssignmentTable,
     CorrectionTable,
     DatasetTable,
     DraftTable,
     GuidelineTable,
+    SessionTable,
     TaskTable,
+    TokenTable,
 )
 
 WITHDRAWN = "withdrawn"
@@ -190,7 +193,7 @@ class CorrectionSection:
             return [_annotator(row) for row in rows]
 
     def forget(self, author: str) -> Annotator:
-        """Take a person's name away, and their drafts and assignments; what they said stays, under a made-up name.
+        """Take a person's name, account, drafts and assignments away; what they said stays, under a made-up name.
 
         Raises:
             NotStoredError: if there is nobody of that name.
@@ -199,7 +202,7 @@ class CorrectionSection:
             row = find_annotator(session, author)
             if row is None:
                 raise NotStoredError(f"store: author: {author[:80]!r} is not there: choose one from the list")
-            for table in (DraftTable, AssignmentTable):
+            for table in (DraftTable, AssignmentTable, AccountTable, SessionTable, TokenTable):
                 for owned in session.execute(select(table).where(col(table.annotator_pk) == row.id)).scalars():
                     session.delete(owned)
             row.name, row.forgotten_at = pseudonym(), now_utc()
@@ -259,7 +262,7 @@ def _row(session: Session, correction: Correction, person: int, task: int, *, fo
     if supersedes is not None:
         subject = _checked_subject(session, correction, supersedes, person, task)
     elif follow:
-        supersedes = _current_id(session, person, task, subject)
+        supersedes = _current_id(session, person, task, subject, correction.is_gold)
     return CorrectionTable(
         **fields | {"kind": correction.kind.value, "supersedes": supersedes},
         subject=subject,
@@ -288,11 +291,15 @@ def _checked_subject(session: Session, correction: Correction, supersedes: str, 
     return subject
 
 
-def _current_id(session: Session, person: int, task: int, subject: str) -> str | None:
+def _current_id(session: Session, person: int, task: int, subject: str, is_gold: bool) -> str | None:
     """The newest word of this author about this subject (a withdrawal, too, if it is the last)."""
     table = CorrectionTable
     query = select(col(table.correction_id)).where(
-        col(table.task_pk) == task, col(table.annotator_pk) == person, col(table.subject) == subject, _is_last()
+        col(table.task_pk) == task,
+        col(table.annotator_pk) == person,
+        col(table.subject) == subject,
+        col(table.is_gold) == is_gold,
+        _is_last(),
     )
     found: str | None = session.execute(query.order_by(col(table.id).desc()).limit(1)).scalar()
     return found

@@ -153,3 +153,36 @@ class GuidelineTable(SQLModel, table=True):
     dataset: str | None = Field(default=None, index=True)
     text: str = Field(sa_column=Column(Text, nullable=False))
     created_at: str
+
+
+class AccountTable(SQLModel, table=True):
+    """A person's way in. Taken away with their name."""
+
+    __tablename__ = "account"
+
+    annotator_pk: int = Field(foreign_key="annotator.id", primary_key=True)
+    role: str
+    password_hash: str
+    created_at: str
+
+
+class SessionTable(SQLModel, table=True):
+    """One login in one browser; only the hash of what the browser holds is kept."""
+
+    __tablename__ = "session"
+
+    token_hash: str = Field(primary_key=True)
+    annotator_pk: int = Field(foreign_key="annotator.id", index=True)
+    created_at: str
+    expires_at: str
+
+
+class TokenTable(SQLModel, table=True):
+    """One bearer token of a program; only its hash is kept."""
+
+    __tablename__ = "token"
+
+    token_hash: str = Field(primary_key=True)
+    annotator_pk: int = Field(foreign_key="annotator.id", index=True)
+    created_at: str
+    expires_at: str

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,9 @@ import sys
 from pathlib import Path
 from studio.server import serve
 from studio.settings import Settings
-settings = Settings(data_dir=Path(sys.argv[1]), port=0, model="quick", open_browser=False)
+settings = Settings(
+    data_dir=Path(sys.argv[1]), port=0, model="quick", open_browser=False, accounts="accounts" in sys.argv
+)
 serve(settings, on_ready=lambda url: print(url, flush=True))
 """
 
@@ -58,10 +61,17 @@ def studio(tmp_path_factory: pytest.TempPathFactory, chromium_path: str) -> Iter
     """The address of a running studio, without the last slash."""
     data_dir = tmp_path_factory.mktemp("browser") / "data"
     _fill(data_dir)
+    with run_studio(data_dir) as address:
+        yield address
+
+
+@contextmanager
+def run_studio(data_dir: Path, *flags: str) -> Iterator[str]:
+    """A studio in its own process; its address. The flag `accounts` asks for a login."""
     log = data_dir / "server.log"
     with log.open("w") as errors:
         server = subprocess.Popen(
-            [sys.executable, "-c", SERVE, str(data_dir)], stdout=subprocess.PIPE, stderr=errors, text=True
+            [sys.executable, "-c", SERVE, str(data_dir), *flags], stdout=subprocess.PIPE, stderr=errors, text=True
         )
     assert server.stdout is not None
     address = server.stdout.readline().strip()

@@ -4,6 +4,7 @@ from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, expect
+from qualitypage import correct_differently
 from rankpage import open_rank, rank_to_the_end
 
 axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing")
@@ -21,11 +22,16 @@ def trace_id(browser: Browser, studio: str) -> str:
     return trace_id
 
 
+@pytest.fixture(scope="module")
+def disputed(studio: str) -> str:
+    return correct_differently(studio)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(browser: Browser, studio: str, trace_id: str, scheme: Scheme) -> None:
+def test_axe_finds_nothing(browser: Browser, studio: str, trace_id: str, disputed: str, scheme: Scheme) -> None:
     page = browser.new_page(color_scheme=scheme, viewport=WIDE, reduced_motion="reduce")
     found = []
-    for path, shown in _views(trace_id):
+    for path, shown in _views(trace_id, disputed):
         page.goto(f"{studio}{path}", wait_until="domcontentloaded")
         expect(page.locator(shown).first).to_be_visible()
         results = axe_playwright.Axe().run(page)
@@ -37,16 +43,18 @@ def test_axe_finds_nothing(browser: Browser, studio: str, trace_id: str, scheme:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_sticks_out_of_a_narrow_screen(browser: Browser, studio: str, trace_id: str, scheme: Scheme) -> None:
+def test_nothing_sticks_out_of_a_narrow_screen(
+    browser: Browser, studio: str, trace_id: str, disputed: str, scheme: Scheme
+) -> None:
     page = browser.new_page(color_scheme=scheme, viewport=NARROW, reduced_motion="reduce")
-    for path, shown in _views(trace_id):
+    for path, shown in _views(trace_id, disputed):
         page.goto(f"{studio}{path}", wait_until="domcontentloaded")
         expect(page.locator(shown).first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], path
     page.close()
 
 
-def _views(trace_id: str) -> list[tuple[str, str]]:
+def _views(trace_id: str, disputed: str) -> list[tuple[str, str]]:
     """(address, what is to be seen there)."""
     return [
         ("/?dataset=1", ".rs-card"),
@@ -55,6 +63,8 @@ def _views(trace_id: str) -> list[tuple[str, str]]:
         (f"/traces?trace={trace_id}", ".rs-step-card"),
         (f"/traces?left={trace_id}&right={trace_id}", ".rs-pair"),
         ("/data", "#tasks tbody tr"),
+        ("/quality", "#per-annotator .main-svg"),
+        (f"/quality{disputed}", ".rs-version"),
     ]
 
 

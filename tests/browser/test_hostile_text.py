@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hostile import HOSTILE, TEXT, hostile_task
 from playwright.sync_api import BrowserContext, Page, expect
+from qualitypage import correct
 from rankpage import choose, open_rank, see_finished
 
 MARKUP = "Array.from(document.querySelectorAll('.rs-place :is(img, script, iframe, u, b, i:not(.rs-mark i), svg[onload])')).length"
@@ -75,6 +76,23 @@ def test_in_an_upload_and_its_error(page: Page, studio: str, tmp_path: Path) -> 
     shown.get_by_role("button", name="Import", exact=True).click()
     expect(page.locator("#dataset-summary h2")).to_have_text(HOSTILE + "2")
     expect(page.locator("#tasks tbody tr").first).to_contain_text("<img src=x")
+
+
+def test_on_the_quality_page(page: Page, studio: str) -> None:
+    ids = [c.candidate_id for c in hostile_task().candidates]
+    for author, order in ((HOSTILE, ids), (f"{HOSTILE} 2", ids[::-1]), ("<script>alert(7)</script>", ids[::-1])):
+        correct(studio, HOSTILE, "<b>task</b>", author, [[i] for i in order], reason=TEXT, trace_id="hostile")
+    page.goto(f"{studio}/quality", wait_until="domcontentloaded")
+    expect(page.locator("#people")).to_contain_text(HOSTILE)
+    expect(page.locator("#per-annotator .js-plotly-plot .main-svg").first).to_be_visible()
+    page.locator("#per-annotator .js-plotly-plot").hover()
+    page.locator("#disputes .rs-pick", has_text="<b>task</b>").click()
+    shown = page.get_by_role("form", name="Decide between versions")
+    expect(shown.locator(".rs-version").first).to_contain_text("<img src=x")
+    shown.get_by_label("Your name").fill("<i>judge</i>")
+    shown.get_by_label("Reason").fill(TEXT)
+    shown.get_by_role("button", name="Keep as the gold answer").click()
+    expect(page.get_by_role("status").first).to_contain_text("<b>task</b>: decided")
 
 
 def test_in_an_address(page: Page, studio: str) -> None:

@@ -167,9 +167,11 @@ def test_consensus_by_hand() -> None:
     assert consensus([["a", "b"], ["b", "a"]], method="bradley-terry", weights=[3, 1]) == (("a",), ("b",))
     assert consensus([["ab", "c"]], method="bradley-terry") == (("a", "b"), ("c",))
     assert consensus([]) == ()
-    for wrong in ({"method": "plackett-luce", "weights": [1.0]}, {"weights": [1.0, 2.0]}, {"weights": [-1.0]}):
-        with pytest.raises(ValueError, match="weights"):
-            consensus([["a", "b"]], **wrong)  # type: ignore[arg-type]
+    assert consensus([["a", "b"], ["b", "a"]], method="plackett-luce", weights=[0.05, 0.1]) == (("b",), ("a",))
+    for wrong in ([1.0, 2.0], [-1.0]):
+        for method in ("borda", "bradley-terry", "plackett-luce"):
+            with pytest.raises(ValueError, match="weights"):
+                consensus([["a", "b"]], method=method, weights=wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no ties"):
         plackett_luce([["ab"]])
 

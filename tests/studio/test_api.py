@@ -249,7 +249,7 @@ def test_the_documents_of_the_pages_are_served_and_nothing_beside_them(served: t
 def test_other_machines_are_refused_and_a_taken_port_is_said_in_one_line(settings: Settings) -> None:
     for host in ("0.0.0.0", "192.168.1.5", "::", "example.com"):
         exposed = Settings(data_dir=settings.data_dir, host=host)
-        with pytest.raises(UsageError, match="no login"):
+        with pytest.raises(UsageError, match="no admin yet"):
             create_app(exposed, with_pages=False)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

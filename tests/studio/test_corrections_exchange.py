@@ -193,11 +193,12 @@ def test_what_is_measured(filled: tuple[Store, int]) -> None:
     assert report.kinds == {"ranking": 7, "step": 1, "flag": 1}
     model = report.human_model["m"]
     assert model.tau_b is not None and model.tau_b.mean == pytest.approx(0)
-    assert model.first_divergence == pytest.approx(0.5)  # ann: never; bob: at the first step
+    assert model.first_divergence is not None
+    assert model.first_divergence.mean == pytest.approx(0.5)  # ann: never; bob: at the first step
     people = report.human_human
     assert people.tau_b is not None and people.alpha is not None
-    # t0 and t1: -1; t2: ann and bob -1, and with eve's order one agrees as far as the other does not
-    assert people.tau_b.mean == pytest.approx((-1 - 1 - 1 / 3) / 3)
+    assert people.tau_b.mean == pytest.approx(-1), "eve's gold answer is no vote"
+    assert people.first_divergence is not None and people.first_divergence.mean == 0
     assert people.tau_b.low <= people.tau_b.mean <= people.tau_b.high
     assert people.alpha.mean < 0
     assert report.datasets == {"films@1": people}
@@ -206,6 +207,10 @@ def test_what_is_measured(filled: tuple[Store, int]) -> None:
     assert (bob.gold_passed, bob.gold_seen, eve.gold_seen) == (0, 1, 0)
     assert ann.with_model is not None and ann.with_model.mean == pytest.approx(1)
     assert (report.gold_passed, report.gold_seen) == (1, 2)
+    assert [(g.task_id, g.num_passed, g.num_seen) for g in report.gold] == [("t2", 1, 2)]
+    assert report.dataset_models == {"films@1": model}
+    (period,) = report.periods
+    assert (period.num_corrections, period.human_human, period.human_model) == (6, people.tau_b, model.tau_b)
 
 
 def test_an_empty_store_has_nothing_to_measure(store: Store) -> None:
