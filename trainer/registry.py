@@ -2,7 +2,7 @@
 
     models/<name>/model.json       the card; its `directory` is "." or, for a model that stays where it is, a path
     models/<name>/*.safetensors    weights, beside config and tokenizer
-    models/default.json            the name of the model that is used when none is named
+    models/default.json            the name of the model that is used when none is named, and those before it
     models/.partial/               what a set-up has so far
 
 A directory without a card is not a model: an interrupted set-up leaves nothing that could be loaded. This module does not
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_MODEL: Final = "smollm2-135m-instruct"
 CARD: Final = "model.json"
+MAX_PREVIOUS: Final = 20
+"""How many promotions can be taken back."""
 ADAPTER_CONFIG: Final = "adapter_config.json"
 ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -72,6 +74,8 @@ class ModelCard(Record):
 
 class _Pointer(Record):
     model: str
+    previous: tuple[str, ...] = ()
+    """What was promoted before, the last one last."""
 
 
 def write_card(models_dir: Path, card: ModelCard) -> ModelCard:
@@ -101,13 +105,21 @@ class Registry:
 
     def default_name(self) -> str:
         """The model that is used when none is named."""
+        return self._pointer().model
+
+    def replaced_name(self) -> str | None:
+        """The model that `undo_promote` would bring back; None = nothing was promoted, or none of those is left."""
+        earlier = reversed(self._pointer().previous)
+        return next((name for name in earlier if name == DEFAULT_MODEL or self.has(name)), None)
+
+    def _pointer(self) -> _Pointer:
         try:
-            return _Pointer.model_validate_json((self._dir / "default.json").read_text(encoding="utf-8")).model
+            return _Pointer.model_validate_json((self._dir / "default.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return DEFAULT_MODEL
+            return _Pointer(model=DEFAULT_MODEL)
         except (OSError, ValidationError):
             log.warning("%s: cannot be read: using %s", self._dir / "default.json", DEFAULT_MODEL)
-            return DEFAULT_MODEL
+            return _Pointer(model=DEFAULT_MODEL)
 
     def card(self, name: str | None = None) -> ModelCard:
         """The card of `name`; None = the default.
@@ -153,7 +165,10 @@ class Registry:
         raise CheckpointError(f"models: {path_or_hub_id}: no such directory, and not a hub id (owner/name): correct it")
 
     def promote(self, name_or_path: str, *, report: Report | None = None) -> ModelCard:
-        """Make a model the default: a registered name, or a directory (which is added under its own name first)."""
+        """Make a model the default: a registered name, or a directory (which is added under its own name first).
+
+        `undo_promote` takes it back.
+        """
         path = Path(name_or_path).expanduser()
         if not self.has(name_or_path) and ((path / PROVENANCE).is_file() or (path / ADAPTER_CONFIG).is_file()):
             card = self._add_checkpoint(path.resolve(), report or _ignore)
@@ -161,8 +176,28 @@ class Registry:
             card = self.add(path, path.resolve().name, report=report)
         else:
             card = self.card(name_or_path)
-        _write_atomically(self._dir / "default.json", _Pointer(model=card.name).model_dump_json())
+        before = self._pointer()
+        if card.name != before.model:
+            previous = (*before.previous, before.model)[-MAX_PREVIOUS:]
+            self._point(_Pointer(model=card.name, previous=previous))
         return card
+
+    def undo_promote(self) -> str:
+        """Make the model the default that was so before the last promotion; returns its name.
+
+        Raises:
+            UsageError: if nothing was promoted.
+        """
+        before, name = self._pointer(), self.replaced_name()
+        if name is None:
+            raise UsageError("models: promote: there is nothing to take back: choose a model with `models promote`")
+        place = len(before.previous) - 1 - before.previous[::-1].index(name)
+        self._point(_Pointer(model=name, previous=before.previous[:place]))
+        return name
+
+    def _point(self, pointer: _Pointer) -> None:
+        self._dir.mkdir(parents=True, exist_ok=True)
+        _write_atomically(self._dir / "default.json", pointer.model_dump_json())
 
     def fetch_default(self, report: Report | None = None) -> ModelCard:
         """Set the default model up if it is not here yet. Only one process does so at a time; the others wait.
