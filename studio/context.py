@@ -11,6 +11,7 @@ from studio.library import Library
 from studio.ranking import Rankings
 from studio.settings import Settings
 from studio.store import Store
+from studio.training import Training
 from trainer.registry import Registry
 
 
@@ -25,6 +26,7 @@ class Context:
     hub: Hub
     rankings: Rankings
     corrections: Corrections
+    training: Training
     background: Background = field(default_factory=Background)
     lock: BaseFileLock | None = None
     """Held while this studio uses its data directory."""

@@ -53,6 +53,8 @@ class JudgedSet(NamedTuple):
     name: str
     metric: Literal["agreement", "mrr"]
     tasks: list[Judged]
+    source: str = ""
+    """Where the tasks are from: "" = held out; ids are unique within a source only."""
 
 
 class GivenUpError(Exception):
@@ -70,7 +72,7 @@ def judged_sets(material: Material, limit: int) -> list[JudgedSet]:
         *_by_domain("held-out labels", "mrr", labelled),
     ]
     for name, tasks in material.evaluation.items():
-        found.append(JudgedSet(name, "mrr", [Judged(t) for t in tasks if _has_label(t)]))
+        found.append(JudgedSet(name, "mrr", [Judged(t) for t in tasks if _has_label(t)], name))
     return [s._replace(tasks=s.tasks[:limit]) for s in found if s.tasks]
 
 
@@ -81,18 +83,24 @@ def ranking_config(config: JobConfig) -> RankConfig:
     return RankConfig(answer_format=AnswerFormat.FREE, think_tokens=config.ppo.max_completion_tokens)
 
 
-def rank_all(
-    sets: Iterable[JudgedSet], backend: Backend, config: RankConfig, watch: Callable[[int], None]
-) -> dict[str, list[str]]:
-    """task_id -> ranking. Tasks whose prompt is too long for the model are left out. `watch` is told how many are done."""
-    tasks = {j.task.task_id: j.task for s in sets for j in s.tasks if _fits(j.task, backend, config)}
+Rankings = dict[tuple[str, str], list[str]]
+"""(source, task_id) -> ranking."""
 
-    async def run() -> dict[str, list[str]]:
-        rankings: dict[str, list[str]] = {}
+
+def rank_all(sets: Iterable[JudgedSet], backend: Backend, config: RankConfig, watch: Callable[[int], None]) -> Rankings:
+    """Rank each task once. Those whose prompt is too long for the model are left out. `watch` is told how many are done."""
+    by_source: dict[str, dict[str, RankingTask]] = {}
+    for s in sets:
+        fitting = {j.task.task_id: j.task for j in s.tasks if _fits(j.task, backend, config)}
+        by_source.setdefault(s.source, {}).update(fitting)
+
+    async def run() -> Rankings:
+        rankings: Rankings = {}
         try:
-            async for trace in rank_tasks(tasks.values(), backend, config):
-                rankings[trace.task_id] = list(trace.ranking)
-                watch(len(rankings))
+            for source, tasks in by_source.items():
+                async for trace in rank_tasks(tasks.values(), backend, config):
+                    rankings[source, trace.task_id] = list(trace.ranking)
+                    watch(len(rankings))
         finally:
             await backend.aclose()
         return rankings
@@ -100,11 +108,16 @@ def rank_all(
     return asyncio.run(run())
 
 
+def count_tasks(sets: Iterable[JudgedSet]) -> int:
+    """How many tasks have to be ranked for all sets."""
+    return len({(s.source, j.task.task_id) for s in sets for j in s.tasks})
+
+
 def write_comparison(
     job: Job,
     sets: Sequence[JudgedSet],
-    before: dict[str, list[str]],
-    after: dict[str, list[str]],
+    before: Rankings,
+    after: Rankings,
     names: tuple[str, str],
 ) -> dict[str, Any]:
     """Put both together into `comparison.json`. Returns it."""
@@ -162,18 +175,19 @@ def _fits(task: RankingTask, backend: Backend, config: RankConfig) -> bool:
     return backend.count_tokens([prompt.text])[0] + spare <= backend.context_tokens
 
 
-def _compare_set(judged: JudgedSet, before: dict[str, list[str]], after: dict[str, list[str]]) -> dict[str, Any] | None:
-    tasks = [j for j in judged.tasks if j.task.task_id in before and j.task.task_id in after]
+def _compare_set(judged: JudgedSet, before: Rankings, after: Rankings) -> dict[str, Any] | None:
+    keys = [(judged.source, j.task.task_id) for j in judged.tasks]
+    tasks = [(j, key) for j, key in zip(judged.tasks, keys, strict=True) if key in before and key in after]
     if not tasks:
         return None
-    rows = [_compare_task(j, before[j.task.task_id], after[j.task.task_id]) for j in tasks]
+    rows = [_compare_task(j, before[key], after[key]) for j, key in tasks]
     old, new = [row["before"] for row in rows], [row["after"] for row in rows]
     return {
         "name": judged.name,
         "metric": judged.metric,
         "num_tasks": len(rows),
         "num_left_out": len(judged.tasks) - len(rows),
-        "floor": sum(j.floor for j in tasks) / len(tasks),
+        "floor": sum(j.floor for j, _ in tasks) / len(tasks),
         "before": bootstrap_interval(old)._asdict(),
         "after": bootstrap_interval(new)._asdict(),
         "after_minus_before": compare(new, old)._asdict(),

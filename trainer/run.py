@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -28,8 +29,17 @@ from ranker.elimination import AnswerFormat
 from ranker.errors import RankingStudioError
 from ranker.prompts import PROMPT_VERSION
 from trainer.checkpoints import PARTIAL, Provenance, newest_checkpoint, read_provenance
-from trainer.comparison import GivenUpError, describe_set, judged_sets, rank_all, ranking_config, write_comparison
+from trainer.comparison import (
+    GivenUpError,
+    count_tasks,
+    describe_set,
+    judged_sets,
+    rank_all,
+    ranking_config,
+    write_comparison,
+)
 from trainer.config import JobConfig
+from trainer.estimate import typical_tokens, work_of_step
 from trainer.examples import make_held_out_examples
 from trainer.failures import explain_failure
 from trainer.jobs import ROOT, Job, Jobs, JobState, process_start_time, write_whole
@@ -43,6 +53,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 POLL_S: Final = 0.5
+SAMPLED: Final = 64
+"""Examples whose lengths are looked at."""
 OFFLINE: Final = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -144,7 +156,10 @@ def _train(
         learner.trainer._save_checkpoint(learner.trainer.model, None)
     after = measure_agreement(learner.trainer.model, learner.encoder, held_out)
     held = compare_held_out(before, after)
-    _write_result(job, learner, num_steps - done, seconds, heartbeat.peak_bytes, held)
+    tokens = typical_tokens(config, material.examples.train[:SAMPLED])
+    weight = max(1, num_steps - done) * work_of_step(config, tokens).weight
+    made = {"held_out": held, "peak_rss_bytes": heartbeat.peak_bytes, "seconds_per_weight": seconds / weight}
+    _write_result(job, learner, num_steps - done, seconds, made)
     return num_steps, callback.is_stopped
 
 
@@ -159,7 +174,7 @@ def _compare(job: Job, config: JobConfig, card: ModelCard, material: Material) -
     if not sets or made is None:
         return ""
     gc.collect()  # the trainer's weights and optimizer are not needed any more
-    asked, num_tasks = ranking_config(config), len({j.task.task_id for s in sets for j in s.tasks})
+    asked, num_tasks = ranking_config(config), count_tasks(sets)
     started_from = Path(config.start_from) if config.start_from else None
     rankings = []
     for when, adapter in (("before", started_from), ("after", made)):
@@ -259,19 +274,16 @@ def code_version() -> str:
         return "unknown"
 
 
-def _write_result(
-    job: Job, learner: "Learner", num_steps: int, seconds: float, peak_bytes: int, held_out: dict[str, Any] | None
-) -> None:
+def _write_result(job: Job, learner: "Learner", num_steps: int, seconds: float, more: Mapping[str, Any]) -> None:
     result = {
         "optimizer_steps": num_steps,
         "seconds": round(seconds, 1),
         "seconds_per_step": round(seconds / max(1, num_steps), 3),
         "cpu_seconds": round(sum(psutil.Process().cpu_times()[:2]), 1),
-        "peak_rss_bytes": peak_bytes,
         "num_examples": learner.num_examples,
         "num_left_out": learner.num_left_out,
         "num_trained_parameters": learner.shape.num_trained,
-        "held_out": held_out,
+        **more,
     }
     write_whole(job.directory / "result.json", json.dumps(result, indent=2) + "\n")
 
