@@ -1,5 +1,6 @@
 """The HTTP routes of training jobs: for the Train page's script, which follows a job, and for other programs."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -14,7 +15,11 @@ from studio.inspector import describe_example, example_of_rollout, example_of_ta
 from studio.store import NotStoredError
 from studio.training import JobRequest, describe_plan
 from trainer.examples import TrainingExample
+from trainer.orders import tiers_of_labels
 from trainer.registry import ModelCard
+
+MAX_LOOKED_AT = 100
+"""Tasks of a dataset among which the inspector looks for one with labels."""
 
 
 class CloneRequest(Record):
@@ -33,7 +38,10 @@ class PriorityRequest(Record):
 
 
 class InspectRequest(Record):
-    """The body of `POST /api/rewards/inspect`: a kept rollout of a job, or a task of a dataset, and what was written."""
+    """The body of `POST /api/rewards/inspect`: a kept rollout of a job, or a task of a dataset, and what was written.
+
+    A job without a rollout gives its first task with labels; nothing at all gives that of any dataset.
+    """
 
     job: str | None = None
     rollout: Annotated[int, Field(ge=0)] | None = None
@@ -146,12 +154,21 @@ def _known(context: Context, job_id: str) -> str:
 
 
 def _example(context: Context, body: InspectRequest) -> tuple[TrainingExample, str]:
+    if body.job is not None and body.rollout is None:
+        return example_of_task(context.training.labelled_task(_known(context, body.job))), ""
     if body.job is not None:
         rollout = context.training.rollout(_known(context, body.job), body.rollout or 0)
         if rollout is None:
             raise NotStoredError(f"inspector: rollout: {body.rollout}: is not there: choose another")
         return example_of_rollout(rollout, context.training.task(body.job, rollout["task_id"])), rollout["completion"]
-    if body.dataset is None or body.task is None:
-        raise UsageError("inspector: task: none: name a rollout of a job, or a dataset and a task")
-    task: RankingTask = context.library.task(body.dataset, body.task)
-    return example_of_task(task), ""
+    if body.dataset is not None and body.task is not None:
+        return example_of_task(context.library.task(body.dataset, body.task)), ""
+    return example_of_task(_any_labelled_task(context)), ""
+
+
+def _any_labelled_task(context: Context) -> RankingTask:
+    for info in context.library.datasets():
+        for task in itertools.islice(context.library.iter_tasks(info.id), MAX_LOOKED_AT):
+            if tiers_of_labels(task):
+                return task
+    raise UsageError("inspector: task: no dataset has known relevance: import one that does")

@@ -26,6 +26,7 @@ from trainer.config import JobConfig, make_config, overlay
 from trainer.estimate import JobEstimate, estimate_job, read_shape
 from trainer.examples import make_training_examples
 from trainer.jobs import ACTIVE, Job, Jobs, JobState, JobStatus, describe_resume
+from trainer.orders import tiers_of_labels
 from trainer.registry import ModelCard, Registry
 
 SAMPLED_EXAMPLES: Final = 48
@@ -243,6 +244,14 @@ class Training:
                 if task.task_id == task_id:
                     return task
         raise UsageError(f"job: {job_id}: task: {task_id[:80]!r}: is not there: choose another")
+
+    def labelled_task(self, job_id: str) -> RankingTask:
+        """The first task that a job learns from and that has labels. Raises UsageError if there is none."""
+        for path in self.job(job_id).config().data.tasks:
+            for task in load_tasks(Path(path)):
+                if tiers_of_labels(task):
+                    return task
+        raise UsageError(f"job: {job_id}: none of its tasks has labels: open a completion instead")
 
     def log(self, job_id: str) -> str:
         """The end of the job's log."""

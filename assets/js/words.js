@@ -10,6 +10,18 @@ export const STATES = {
   failed: { label: "Failed", tone: "is-bad" },
 };
 
+/** Of training jobs. */
+export const JOB_STATES = {
+  queued: { label: "Queued", tone: "is-accent" },
+  starting: { label: "Starting", tone: "is-accent is-live" },
+  running: { label: "Running", tone: "is-accent is-live" },
+  stopping: { label: "Stopping", tone: "is-warn is-live" },
+  stopped: { label: "Stopped", tone: "is-warn" },
+  failed: { label: "Failed", tone: "is-bad" },
+  interrupted: { label: "Interrupted", tone: "is-warn" },
+  done: { label: "Done", tone: "is-good" },
+};
+
 const SCORES =
   "Each title left in the pool is scored by its length-normalised log-probability as the answer; the likeliest one is excluded.";
 
