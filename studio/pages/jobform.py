@@ -1,7 +1,7 @@
 """The form of a new training job: presets, the settings that matter with what they do, everything else as YAML; an estimate."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import gradio as gr
@@ -54,18 +54,15 @@ class JobForm:
                 info=PRESETS[DEFAULT_PRESET].words,
             )  # fmt: skip
             with gr.Row(elem_classes=["rs-fields"]):
-                self.name = gr.Textbox(label="Name", max_length=80, placeholder="older films", elem_id="job-name")
+                self.name = gr.Textbox(label="Name", max_length=80, info="As the list shows it.", elem_id="job-name")
                 self.model = gr.Dropdown(
                     [], label="Model to train", info="A promoted model is trained on.", elem_id="job-model"
                 )
             self._lay_out_material()
-            with gr.Row(elem_classes=["rs-fields"]):
-                self.numbers = [
-                    gr.Number(
-                        value=_value(config, field), label=label, info=words, elem_id=f"job-{field.replace('.', '-')}"
-                    )
-                    for field, label, words in _NUMBERS
-                ]
+            self.numbers = [
+                *self._lay_out_numbers(config, _NUMBERS[:4]),
+                *self._lay_out_numbers(config, _NUMBERS[4:]),
+            ]
             with gr.Row(elem_classes=["rs-fields"]):
                 self.placebo = gr.Dropdown(
                     _PLACEBOS,
@@ -85,6 +82,15 @@ class JobForm:
                 )
             self.estimate = Summary(elem_id="job-estimate")
             self.start = gr.Button("Start", variant="primary", elem_id="job-start")
+
+    def _lay_out_numbers(self, config: JobConfig, fields: Sequence[tuple[str, str, str]]) -> list[gr.Number]:
+        with gr.Row(elem_classes=["rs-fields", "is-four"]):
+            return [
+                gr.Number(
+                    value=_value(config, field), label=label, info=words, elem_id=f"job-{field.replace('.', '-')}"
+                )
+                for field, label, words in fields
+            ]
 
     def _lay_out_material(self) -> None:
         with gr.Row(elem_classes=["rs-fields"]):
