@@ -4,26 +4,23 @@
 
 Simulated annotators follow a rule that the model does not know ("prefers older films") and misjudge one candidate in ten.
 They submit corrections of the rankings of some tasks to the studio's store, as people do. A job takes them from there, and
-another one the same corrections with the candidates exchanged (placebo). The models then rank tasks that nobody corrected, by
+another one the same corrections with the candidates exchanged (placebo). Each job ranks held-out tasks before and after, by
 iterative elimination with scored answers and no thought. Agreement is the share of the pairs that the rule (without mistakes)
 tells apart and the ranking has in the right order. With --ppo two more jobs follow: a warm start, then PPO from there.
 """
 
 import argparse
-import asyncio
 import json
 import logging
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ranker.backends import Backend, load_backend
 from ranker.datasets import import_source, load_tasks
-from ranker.elimination import RankConfig, rank_tasks
 from ranker.errors import JobError
-from ranker.schema import RankingTask, RankingTrace
+from ranker.schema import RankingTask
 from ranker.statistics import bootstrap_interval, compare
 from studio.corrections import Corrections, Submission
 from studio.jobmaterial import MaterialRequest
@@ -31,7 +28,7 @@ from studio.settings import Settings
 from studio.store import Store
 from studio.training import JobRequest, Training, describe_plan
 from trainer.checkpoints import newest_checkpoint
-from trainer.comparison import describe_set
+from trainer.comparison import MAX_TEXT, describe_set
 from trainer.examples import is_held_out
 from trainer.jobs import Job, JobState
 from trainer.orders import Tiers
@@ -98,23 +95,19 @@ class Loop:
 def main(arguments: list[str]) -> int:
     """Prints and writes the figures. Returns 0."""
     options = _parser().parse_args(arguments)
-    if options.threads:
-        import torch
-
-        torch.set_num_threads(options.threads)
     loop = Loop(options)
     tasks = _read_tasks(options)
     measured_on = [t for t in tasks if is_held_out(t.task_id, HELD_OUT_SHARE)][: options.measured]
     corrected = [t for t in tasks if not is_held_out(t.task_id, HELD_OUT_SHARE)][: options.corrected]
     dataset = loop.correct([*corrected, *measured_on])
-    card = loop.registry.card(options.model)
-    loop.report |= {"model": card.name, "num_measured": len(measured_on)}
-    measured = {"before": measure(load_backend(Path(card.directory), name=card.name), measured_on, options.rule)}
-    _say(measured)
+    loop.report |= {"model": options.model or loop.registry.default_name(), "num_measured": len(measured_on)}
+    measured: dict[str, list[float]] = {}
     for label, placebo in (("after", "none"), ("placebo", "shuffled-corrections")):
         job = loop.train(label, "titles", dataset, _titles_settings(options, placebo))
-        backend = load_backend(Path(card.directory), name=label, adapter=newest_checkpoint(job.checkpoints))
-        measured[label] = measure(backend, measured_on, options.rule)
+        if not measured:
+            measured["before"] = agreements(job, measured_on, options.rule, "ranking_before")
+            _say(measured)
+        measured[label] = agreements(job, measured_on, options.rule, "ranking_after")
         _say(measured)
     loop.report["agreement"] = {name: bootstrap_interval(values)._asdict() for name, values in measured.items()}
     for other in ("before", "placebo"):
@@ -130,7 +123,6 @@ def main(arguments: list[str]) -> int:
 def _titles_settings(options: argparse.Namespace, placebo: str) -> dict[str, Any]:
     return {
         "placebo": placebo,
-        "compared": options.measured if placebo == "none" else 0,
         "examples": {
             "num_examples": 4 * options.max_steps,
             "correction_share": 1.0,
@@ -175,17 +167,22 @@ def pair_agreement(ranking: Sequence[str], order: Tiers) -> float | None:
     return sum(place[a] < place[b] for a, b in pairs) / len(pairs) if pairs else None
 
 
-def measure(backend: Backend, tasks: Sequence[RankingTask], rule: str) -> list[float]:
-    """Agreement on each task, in the order of `tasks`."""
+def agreements(job: Job, tasks: Sequence[RankingTask], rule: str, when: str) -> list[float]:
+    """Agreement with the rule of the rankings that the job has made of `tasks`, in their order.
 
-    async def run() -> list[RankingTrace]:
-        traces = [trace async for trace in rank_tasks(tasks, backend, RankConfig(think_tokens=0))]
-        await backend.aclose()
-        return traces
-
-    rankings = {trace.task_id: trace.ranking for trace in asyncio.run(run())}
-    found: Iterable[float | None] = (pair_agreement(rankings[t.task_id], order_by_rule(t, RULES[rule])) for t in tasks)
-    return [value for value in found if value is not None]
+    Args:
+        when: `ranking_before` or `ranking_after`.
+    """
+    sets = (job.comparison() or {"sets": ()})["sets"]
+    titles = {row["task_id"]: row[when] for one in sets if one["metric"] == "agreement" for row in one["tasks"]}
+    values = []
+    for task in tasks:
+        if task.task_id in titles:
+            by_title = {c.title[:MAX_TEXT]: c.candidate_id for c in task.candidates}
+            ranking = [by_title[title] for title in titles[task.task_id]]
+            value = pair_agreement(ranking, order_by_rule(task, RULES[rule]))
+            values += [] if value is None else [value]
+    return values
 
 
 def _parser() -> argparse.ArgumentParser:
