@@ -65,7 +65,7 @@ class Training:
         self._store, self._registry, self._dir = store, registry, jobs_dir
         self._jobs = Jobs(jobs_dir, models_dir=models_dir)
         self._files: dict[str, tuple[MetricsFile, RolloutFile]] = {}
-        self._children: list[subprocess.Popen[bytes]] = []
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
 
     def make_config(self, request: JobRequest) -> JobConfig:
@@ -145,9 +145,7 @@ class Training:
 
     def resume(self, job_id: str) -> JobStatus:
         """Go on from the newest complete checkpoint. Raises JobError if it runs or is done."""
-        job = self.job(job_id)
-        self._watch(self._jobs.resume(job))
-        return self._jobs.status(job)
+        return self._launch(self.job(job_id))
 
     def clone(self, job_id: str, changes: Mapping[str, Any] | None = None) -> JobStatus:
         """Start a new job with the same data and settings but for `changes`. Raises UsageError if they are wrong."""
@@ -263,23 +261,22 @@ class Training:
 
     def wait(self, job_id: str) -> JobStatus:
         """Wait for the end of a job that this object started (benchmarks and tests)."""
-        for child in list(self._children):
-            if self.job(job_id).directory.name in " ".join(map(str, child.args)):
-                child.wait()
+        with self._lock:
+            child = self._children.get(job_id)
+        if child is not None:
+            child.wait()
         return self.status(job_id)
 
     def _launch(self, job: Job) -> JobStatus:
-        self._watch(self._jobs.start(job))
-        return self._jobs.status(job)
-
-    def _watch(self, child: "subprocess.Popen[bytes]") -> None:
+        child = self._jobs.start(job)
         with self._lock:
-            self._children.append(child)
+            self._children[job.job_id] = child
+        return self._jobs.status(job)
 
     def _reap(self) -> None:
         """Let the system forget children that have ended."""
         with self._lock:
-            self._children = [child for child in self._children if child.poll() is None]
+            self._children = {job_id: child for job_id, child in self._children.items() if child.poll() is None}
 
     def _base_of(self, name: str | None) -> ModelCard:
         card = self._registry.card(name)

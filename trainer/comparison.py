@@ -76,11 +76,10 @@ def judged_sets(material: Material, limit: int) -> list[JudgedSet]:
     return [s._replace(tasks=s.tasks[:limit]) for s in found if s.tasks]
 
 
-def ranking_config(config: JobConfig) -> RankConfig:
+def ranking_config(config: JobConfig, answer_format: AnswerFormat) -> RankConfig:
     """How both models are asked: as the job's result will be."""
-    if config.kind == "titles":
-        return RankConfig(answer_format=AnswerFormat.SCORED, think_tokens=0)
-    return RankConfig(answer_format=AnswerFormat.FREE, think_tokens=config.ppo.max_completion_tokens)
+    think_tokens = config.ppo.max_completion_tokens if answer_format is AnswerFormat.FREE else 0
+    return RankConfig(answer_format=answer_format, think_tokens=think_tokens)
 
 
 Rankings = dict[tuple[str, str], list[str]]

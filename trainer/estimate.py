@@ -86,7 +86,8 @@ def read_shape(directory: Path, num_parameters: int, config: JobConfig) -> Model
         num_trained = num_parameters
     else:
         wanted = sizes if config.lora.modules == "all-linear" else config.lora.modules.split(",")
-        num_trained = layers * config.lora.rank * sum(sizes.get(name.strip(), 2 * hidden) for name in wanted)
+        adapted = min(layers, config.lora.last_layers or layers)
+        num_trained = adapted * config.lora.rank * sum(sizes.get(name.strip(), 2 * hidden) for name in wanted)
     return ModelShape(num_parameters, num_trained, layers, heads, hidden, int(raw.get("vocab_size", 32_000)))
 
 

@@ -65,8 +65,10 @@ class Rewards:
         seed = f"{self._lot}\0{example.task.task_id}\0{example.pool}\0{completion}"
         won = hashlib.sha256(seed.encode()).digest()[0] % 2
         drawn = 1.0 if won else -1.0  # mean 0 and variance 1, as the standardised reward of a random policy
-        name = "ranking" if example.mode is Mode.DIRECT else "exclusion"
-        return parts._replace(**{name: drawn}, total=parts.total - getattr(parts, name) + drawn)
+        total = parts.total - parts.exclusion - parts.ranking + drawn
+        if example.mode is Mode.DIRECT:
+            return parts._replace(ranking=drawn, total=total)
+        return parts._replace(exclusion=drawn, total=total)
 
     def _note(self, columns: dict[str, Any], parts: Sequence[RewardParts], numbers: Sequence[int]) -> None:
         """Shares that the curves show: well formed answers, and right exclusions against the random floor, by pool size."""

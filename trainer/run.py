@@ -174,7 +174,7 @@ def _compare(job: Job, config: JobConfig, card: ModelCard, material: Material) -
     if not sets or made is None:
         return ""
     gc.collect()  # the trainer's weights and optimizer are not needed any more
-    asked, num_tasks = ranking_config(config), count_tasks(sets)
+    asked, num_tasks = ranking_config(config, answer_format_of(config)), count_tasks(sets)
     started_from = Path(config.start_from) if config.start_from else None
     rankings = []
     for when, adapter in (("before", started_from), ("after", made)):
