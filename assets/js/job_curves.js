@@ -3,6 +3,8 @@ import { h } from "./dom.js";
 import { draw, plain, token } from "./figure.js";
 
 const WINDOW = 8;
+/** A step that took so many times as long as a typical one was interrupted. */
+const PAUSE = 20;
 const COLOURS = ["accent-ink", "good", "warn", "person", "bad", "ink-3"];
 const POOL = /^exclusion(?:\/grade|_grade)\/pool_(\d+)$/;
 
@@ -58,12 +60,16 @@ export function makeCurves() {
 }
 
 function withSeconds(rows) {
-  return rows.map((row, k) => {
+  const timed = rows.map((row, k) => {
     if (row.step_time !== undefined) return { ...row, seconds_per_step: row.step_time };
     const before = rows[k - 1];
     const steps = before ? row.optimizer_step - before.optimizer_step : 0;
-    return steps > 0 && row.time > before.time ? { ...row, seconds_per_step: (row.time - before.time) / steps } : row;
+    return steps > 0 && row.time > before.time ? { ...row, seconds_per_step: (row.time - before.time) / steps } : { ...row };
   });
+  const sorted = timed.map((row) => row.seconds_per_step).filter(Number.isFinite).sort((a, b) => a - b);
+  const longest = PAUSE * (sorted[Math.floor(sorted.length / 2)] ?? Infinity);
+  for (const row of timed) if (row.seconds_per_step > longest) delete row.seconds_per_step; // it was stopped in between
+  return timed;
 }
 
 function linesOf(chart, rows) {
