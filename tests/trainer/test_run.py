@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -282,6 +283,24 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_is_resumed(studio: Studio, m
     assert studio.run(parts)[0] is JobState.DONE
     left, right = weights(newest_checkpoint(parts.checkpoints)), weights(newest_checkpoint(whole.checkpoints))
     assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.slow
+def test_a_real_process_that_finds_no_room_says_so_and_is_resumed(studio: Studio) -> None:
+    """No file may grow beyond 200 KB, which the optimizer's state does: the kernel refuses the write, as on a full disk."""
+    job = studio.job("titles", max_steps=2, save_every=1, lora={"rank": 64, "alpha": 64})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        process = studio.jobs.start(job)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert process.wait(timeout=240) == 1
+    status = studio.jobs.status(job)
+    assert status.state is JobState.FAILED and status.message.startswith("the disk is full"), job.log_path.read_text()
+    assert newest_checkpoint(job.checkpoints) is None and not (job.checkpoints / ".partial").exists()
+    assert studio.jobs.resume(job).wait(timeout=240) == 0
+    assert studio.jobs.status(job).state is JobState.DONE
 
 
 def test_a_bad_file_fails_the_job_at_once_and_in_words(studio: Studio) -> None:
