@@ -4,8 +4,10 @@ import { mountBoard } from "./js/board.js";
 import { mountDoctorReport } from "./js/doctor_report.js";
 import { mountFigure } from "./js/figure.js";
 import { mountImportPreview } from "./js/import_preview.js";
+import { mountJobView } from "./js/job_view.js";
 import { mountNotice } from "./js/notice.js";
 import { mountPicker } from "./js/picker.js";
+import { mountRewardInspector } from "./js/reward_inspector.js";
 import { mountSummary } from "./js/summary.js";
 import { mountTable } from "./js/table.js";
 import { mountTraceView } from "./js/trace_view.js";
@@ -17,8 +19,10 @@ const KINDS = {
   "doctor-report": mountDoctorReport,
   figure: mountFigure,
   "import-preview": mountImportPreview,
+  "job-view": mountJobView,
   notice: mountNotice,
   picker: mountPicker,
+  "reward-inspector": mountRewardInspector,
   summary: mountSummary,
   table: mountTable,
   "trace-view": mountTraceView,

@@ -12,11 +12,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from ranker.elimination import RankConfig
-from ranker.errors import BackendError, CheckpointError, DatasetError, RankingStudioError, StoreError, UsageError
+from ranker.errors import (
+    BackendError,
+    CheckpointError,
+    DatasetError,
+    JobError,
+    RankingStudioError,
+    StoreError,
+    UsageError,
+)
 from ranker.schema import MAX_CANDIDATES, Candidate, Domain, Mode, Outcome, RankingTask, RankingTrace
 from studio.context import Context
 from studio.correctionroutes import add_correction_routes
 from studio.identity import ForbiddenError, visitor_of
+from studio.jobroutes import add_job_routes
 from studio.metrics import metrics_text
 from studio.store import NotStoredError, StaleError, TraceFilter, TraceState
 
@@ -27,6 +36,7 @@ _STATUS: dict[type[RankingStudioError], int] = {
     StaleError: 409,
     UsageError: 400,
     DatasetError: 400,
+    JobError: 409,
     CheckpointError: 503,
     BackendError: 500,
     StoreError: 500,
@@ -73,6 +83,7 @@ def add_api(app: FastAPI, context: Context) -> None:
     _add_rank_routes(router, context)
     _add_trace_routes(router, context)
     add_correction_routes(router, context, lambda dataset: _dataset_id(context, dataset))
+    add_job_routes(router, context)
     app.include_router(router)
     app.add_exception_handler(RankingStudioError, _on_studio_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)

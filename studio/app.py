@@ -29,6 +29,7 @@ from studio.ranking import Rankings
 from studio.security import Guard, refuse_exposure
 from studio.settings import Settings
 from studio.store import Store
+from studio.training import Training
 from trainer.registry import Registry
 
 __all__ = ["Context", "create_app", "open_context"]
@@ -86,6 +87,7 @@ def open_context(settings: Settings) -> Context:
         rankings=rankings,
         corrections=Corrections(store),
         accounts=Accounts(store, settings.data_dir),
+        training=Training(store, registry, settings.jobs_dir, settings.models_dir),
         lock=lock,
     )
 

@@ -12,6 +12,7 @@ from studio.library import Library
 from studio.ranking import Rankings
 from studio.settings import Settings
 from studio.store import Store
+from studio.training import Training
 from trainer.registry import Registry
 
 
@@ -27,6 +28,7 @@ class Context:
     rankings: Rankings
     corrections: Corrections
     accounts: Accounts
+    training: Training
     background: Background = field(default_factory=Background)
     lock: BaseFileLock | None = None
     """Held while this studio uses its data directory."""

@@ -1,6 +1,6 @@
 """What a training job is told: one file of YAML or JSON, every field checked before anything starts.
 
-    kind: titles                  # titles | sft | ppo | grpo
+    kind: titles                  # titles | sft | dpo | ppo | grpo
     model: smollm2-135m-instruct
     data: {tasks: [films.jsonl], corrections: [corrections.jsonl]}
 
@@ -31,6 +31,10 @@ class DataFiles(Record):
 
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     corrections: tuple[str, ...] = ()
+    traces: tuple[str, ...] = ()
+    """Rankings whose good steps are imitated (kind `sft`)."""
+    evaluation: tuple[str, ...] = ()
+    """Tasks that are ranked before and after, and never trained on."""
 
 
 class Lora(Record):
@@ -57,9 +61,17 @@ class Titles(Record):
 class Sft(Record):
     """Options of kind `sft` (see `trainer.sft`)."""
 
-    teach: Literal["rationales", "likelihood", "both"] = "rationales"
-    """`rationales`: short reasons and the answer; `likelihood`: what follows what, for decisions by likelihood; `both`:
-    each example in either way, for a model that decides by likelihood and thinks where it is asked to."""
+    teach: Literal["rationales", "likelihood"] = "rationales"
+    """`rationales`: short reasons and the answer; `likelihood`: what follows what, for decisions by likelihood."""
+    demonstration_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of corrected reasoning and of traces that ended well, where there are any; the rest are our rationales."""
+
+
+class Dpo(Record):
+    """Options of kind `dpo` (Rafailov et al. 2023): the better exclusion against the worse one, both with a reason."""
+
+    beta: Annotated[float, Field(gt=0, le=10)] = 0.1
+    loss: Literal["sigmoid", "ipo", "hinge"] = "sigmoid"
 
 
 class Ppo(Record):
@@ -102,7 +114,7 @@ class Optimizer(Record):
 class JobConfig(Record):
     """One job. `preset` fills in what the file does not say."""
 
-    kind: Literal["titles", "sft", "ppo", "grpo"]
+    kind: Literal["titles", "sft", "dpo", "ppo", "grpo"]
     name: Annotated[str, Field(max_length=80)] = ""
     preset: Literal["studio", "paper"] = "studio"
     model: str | None = None
@@ -116,6 +128,7 @@ class JobConfig(Record):
     """null = all weights."""
     titles: Titles = Titles()
     sft: Sft = Sft()
+    dpo: Dpo = Dpo()
     ppo: Ppo = Ppo()
     optimizer: Optimizer = Optimizer()
     max_prompt_tokens: Positive = 1400
@@ -134,28 +147,25 @@ class JobConfig(Record):
     """Of the queue: lower goes first."""
     measured: Annotated[int, Field(ge=0, le=10_000)] = 40
     """Held-out decisions that are measured before and after (kind `titles`); 0 = none."""
+    compared: Annotated[int, Field(ge=0, le=10_000)] = 20
+    """Tasks of each set (held-out corrections, held-out labels, `data.evaluation`) that are ranked before and after; 0 = none."""
     ignore_memory: bool = False
     """Start even where the estimate does not fit."""
-    placebo: Literal["none", "shuffled-corrections"] = "none"
+    placebo: Literal["none", "shuffled-corrections", "random-reward"] = "none"
+    """Learn from nothing in just the same way, to compare with: candidates exchanged, or (rollouts) a reward by lot."""
 
     @property
     def answer_format(self) -> AnswerFormat:
         """How a model decides that was trained so."""
         if self.kind == "titles":
             return AnswerFormat.LIKELIHOOD if self.titles.answer == "likelihood" else AnswerFormat.SCORED
-        is_likelihood = self.kind == "sft" and self.sft.teach != "rationales"
+        is_likelihood = self.kind == "sft" and self.sft.teach == "likelihood"
         return AnswerFormat.LIKELIHOOD if is_likelihood else AnswerFormat.FREE
-
-    @property
-    def rows_per_example(self) -> int:
-        """Rows that training makes of one example."""
-        return 2 if self.kind == "sft" and self.sft.teach == "both" else 1
 
     @property
     def think_tokens(self) -> int:
         """Budget of a thought for a model that was trained so; 0 = it was not taught to think."""
-        writes = self.kind in ("ppo", "grpo") or (self.kind == "sft" and self.sft.teach != "likelihood")
-        return self.ppo.max_completion_tokens if writes else 0
+        return self.ppo.max_completion_tokens if self.answer_format is AnswerFormat.FREE else 0
 
     @model_validator(mode="after")
     def _check_rollout(self) -> Self:
@@ -163,6 +173,8 @@ class JobConfig(Record):
             raise ValueError(f"ppo.rollout_size: {self.ppo.rollout_size}: make it a multiple of optimizer.batch_size")
         if self.kind == "grpo" and self.optimizer.batch_size % self.ppo.group_size:
             raise ValueError(f"optimizer.batch_size: {self.optimizer.batch_size}: make it a multiple of ppo.group_size")
+        if self.placebo == "random-reward" and self.kind not in ("ppo", "grpo"):
+            raise ValueError(f"placebo: random-reward: kind {self.kind} has no reward: use shuffled-corrections")
         if self.kind == "titles" and self.titles.kl_weight > 0 and self.lora is None:
             raise ValueError("titles.kl_weight: needs an adapter to switch off: set lora, or 0")
         return self
@@ -227,7 +239,7 @@ def make_config(raw: Any, *, place: str = "config", base: Path | None = None) ->
     """
     if not isinstance(raw, dict):
         raise UsageError(f"{place}: {str(raw)[:40]!r}: write fields, such as `kind: titles`")
-    merged = _overlay(PAPER, raw) if raw.get("preset") == "paper" else raw
+    merged = overlay(PAPER, raw) if raw.get("preset") == "paper" else raw
     try:
         config = JobConfig.model_validate(merged)
     except ValidationError as error:
@@ -240,11 +252,12 @@ def dump_config(config: JobConfig) -> str:
     return json.dumps(config.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
 
 
-def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`below` with what `above` says instead; mappings are merged."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        merged[key] = _overlay(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        merged[key] = overlay(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
 
 
@@ -255,7 +268,7 @@ def _resolve(data: DataFiles, base: Path) -> DataFiles:
         path = (base / Path(name).expanduser()).resolve()
         return str(path) if path.exists() else name
 
-    return DataFiles(tasks=tuple(map(absolute, data.tasks)), corrections=tuple(map(absolute, data.corrections)))
+    return DataFiles(**{name: tuple(map(absolute, getattr(data, name))) for name in DataFiles.model_fields})
 
 
 def _explain(error: ValidationError) -> str:

@@ -20,7 +20,7 @@ from pydantic import Field
 from ranker.backends.base import Prompt
 from ranker.elimination import make_presentation_order
 from ranker.prompts import ChatText, render_exclusion, render_order
-from ranker.schema import Candidate, Correction, CorrectionKind, Mode, RankingTask, Record
+from ranker.schema import Candidate, Correction, CorrectionKind, Domain, Mode, RankingTask, Record
 from trainer.orders import Tiers, grade_exclusions, grade_step, tiers_of_correction, tiers_of_labels
 
 _WORD = re.compile(r"[^\W_]{3,}")
@@ -79,6 +79,8 @@ class ExampleConfig(Record):
     correction_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Share of the examples that come from corrections, where there are both; the rest replays the base data."""
     held_out_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    domains: tuple[Domain, ...] = ()
+    """Only tasks of these are trained on; () = all. The others' held-out tasks are measured all the same (zero-shot)."""
     direct_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the examples that ask for a whole order (mode `direct`)."""
 
@@ -134,9 +136,10 @@ def make_training_examples(
     by_id = {task.task_id: task for task in tasks}
     held_out = [t for t in by_id.values() if is_held_out(t.task_id, config.held_out_share)]
     kept_apart = {t.task_id for t in held_out}
+    trained_on = {i for i, t in by_id.items() if i not in kept_apart and t.domain in (config.domains or Domain)}
     relevant = [c for c in latest_corrections(corrections) if c.task_id in by_id]
-    base = [_Known(t, tiers) for t in by_id.values() if t.task_id not in kept_apart and (tiers := tiers_of_labels(t))]
-    said = [k for c in relevant if c.task_id not in kept_apart and (k := _known_of(c, by_id[c.task_id]))]
+    base = [_Known(t, tiers) for t in by_id.values() if t.task_id in trained_on and (tiers := tiers_of_labels(t))]
+    said = [k for c in relevant if c.task_id in trained_on and (k := _known_of(c, by_id[c.task_id]))]
     rng = random.Random(config.seed)
     sources = {"base": _endless(base, rng), "correction": _endless(said, rng)}
     share = config.correction_share if base and said else float(bool(said))

@@ -12,7 +12,11 @@ from ranker.errors import JobError, RankingStudioError
 _MEMORY: Final = re.compile(
     r"out of memory|can't allocate memory|cannot allocate memory|bad_alloc|std::bad_alloc", re.I
 )
-_DISK: Final = re.compile(r"no space left on device|disk quota exceeded|os error 28|enough disk space", re.I)
+_DISK: Final = re.compile(
+    r"no space left on device|disk quota exceeded|os error 28|enough disk space|file too large|"
+    r"PytorchStreamWriter failed|unexpected pos \d+ vs",  # what torch.save says when a write fails
+    re.I,
+)
 LITTLE_MEMORY: Final = 0.04
 """Share of the memory that was still free at the last heartbeat of a job that was killed for it."""
 
@@ -69,7 +73,7 @@ def check_finite(metrics: Mapping[str, Any], optimizer_step: int) -> None:
 
 def _is_disk_full(error: BaseException | None) -> bool:
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -4,8 +4,9 @@
     jobs/<id>/data/           copies of what it reads, so that it can be resumed whatever becomes of the originals
     jobs/<id>/status.json     written by the job alone, whole or not at all
     jobs/<id>/heartbeat.json  written by the job every few seconds
-    jobs/<id>/stop            somebody wants it to stop
-    jobs/<id>/metrics.jsonl   one line a logged optimizer step;  rollouts.jsonl, log.txt, result.json, checkpoints/
+    jobs/<id>/stop            somebody wants it to stop;  priority: somebody has moved it in the queue
+    jobs/<id>/metrics.jsonl   one line a logged optimizer step;  rollouts.jsonl, log.txt, checkpoints/
+    jobs/<id>/result.json     time and memory;  comparison.json: tasks ranked before and after
 
 Whoever reads decides by the process itself whether a job still runs: its id *and* its start time, because ids are used again.
 This module starts and reads jobs; what they do is in `trainer.run`. No torch.
@@ -18,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -30,7 +31,7 @@ from pydantic import ValidationError
 from ranker.errors import JobError, UsageError
 from ranker.schema import Record
 from trainer.checkpoints import newest_checkpoint
-from trainer.config import JobConfig, dump_config, read_config
+from trainer.config import DataFiles, JobConfig, dump_config, make_config, overlay, read_config
 from trainer.failures import explain_disappearance
 from trainer.registry import Registry
 
@@ -111,9 +112,20 @@ class Job(NamedTuple):
     def log_path(self) -> Path:
         return self.directory / "log.txt"
 
+    @property
+    def comparison_path(self) -> Path:
+        return self.directory / "comparison.json"
+
     def config(self) -> JobConfig:
         """What it was told."""
         return read_config(self.config_path)
+
+    def priority(self) -> int:
+        """Its place in the queue: lower goes first. A file of its own, because the status is the job's alone."""
+        try:
+            return int((self.directory / "priority").read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return self.written_status().priority
 
     def written_status(self) -> JobStatus:
         """What the job itself wrote last.
@@ -139,6 +151,10 @@ class Job(NamedTuple):
     def result(self) -> dict[str, Any] | None:
         """Time, memory, and the comparison on held-out decisions; None before the job has ended."""
         return _read_object(self.directory / "result.json")
+
+    def comparison(self) -> dict[str, Any] | None:
+        """Tasks ranked before and after (see `trainer.comparison`); None before that is known."""
+        return _read_object(self.comparison_path)
 
     def metrics(self) -> Iterator[dict[str, Any]]:
         """The logged optimizer steps, oldest first."""
@@ -186,9 +202,7 @@ class Jobs:
         job = Job(self._dir / f"{stamp:%Y%m%d-%H%M%S}-{suffix}")
         try:
             (job.directory / "data").mkdir(parents=True)
-            data = config.data.model_copy(
-                update={"tasks": _copy(config.data.tasks, job), "corrections": _copy(config.data.corrections, job)}
-            )
+            data = DataFiles(**{name: _copy(getattr(config.data, name), job) for name in DataFiles.model_fields})
             model = config.model or Registry(self._models_dir).default_name()  # the default may be another one later
             write_whole(job.config_path, dump_config(config.model_copy(update={"data": data, "model": model})))
             job.write_status(
@@ -212,6 +226,14 @@ class Jobs:
                 f"{self._dir}: {error.strerror}: free some space or choose another data directory"
             ) from error
         return job
+
+    def clone(self, job: Job, changes: Mapping[str, Any]) -> Job:
+        """A new job with the same data and settings but for `changes`.
+
+        Args:
+            changes: fields of a config, nested ones as mappings; what they do not name stays.
+        """
+        return self.create(make_config(overlay(job.config().model_dump(mode="json"), changes), place="clone"))
 
     def start(self, job: Job) -> "subprocess.Popen[bytes]":
         """Start the job's process, in a session of its own: it outlives whoever started it.
@@ -245,6 +267,7 @@ class Jobs:
     def status(self, job: Job) -> JobStatus:
         """Where the job stands, seen from outside."""
         status = job.written_status()
+        status = status.model_copy(update={"priority": job.priority()})
         if status.state not in ACTIVE or status.num_starts == 0:
             return status
         if not _is_alive(status):
@@ -279,14 +302,24 @@ class Jobs:
 
     def ahead_of(self, job: Job) -> list[str]:
         """Queued jobs of the same device that go before this one: lower priority number first, then older first."""
-        own = job.written_status()
+        own, place = job.written_status(), (job.priority(), job.job_id)
         found = []
         for other in self.jobs():
             status = self.status(other)
             is_waiting = status.state is JobState.QUEUED and status.num_starts > 0 and status.device == own.device
-            if is_waiting and (status.priority, status.job_id) < (own.priority, own.job_id):
+            if is_waiting and (other.priority(), other.job_id) < place:
                 found.append(other.job_id)
         return found
+
+    def set_priority(self, job: Job, priority: int) -> None:
+        """Move a job in the queue.
+
+        Raises:
+            UsageError: if it is not between 0 (first) and 100.
+        """
+        if not 0 <= priority <= 100:
+            raise UsageError(f"jobs: priority: {priority}: choose 0 (first) to 100 (last)")
+        write_whole(job.directory / "priority", str(priority))
 
 
 def _read_object(path: Path) -> dict[str, Any] | None:
@@ -340,11 +373,13 @@ def _is_alive(status: JobStatus) -> bool:
 def _copy(names: tuple[str, ...], job: Job) -> tuple[str, ...]:
     """Copy data files into the job; paths relative to its config."""
     copied = []
-    for number, name in enumerate(names):
-        source = Path(name)
+    for number, given in enumerate(names):
+        source = Path(given)
         if not source.is_file():
-            raise UsageError(f"data: {name}: no such file or dataset: give a file of tasks or the name of a dataset")
-        target = job.directory / "data" / f"{number}-{source.name}"
+            raise UsageError(f"data: {given}: no such file or dataset: give a file of tasks or the name of a dataset")
+        is_copy = source.parent.name == "data" and JOB_ID.fullmatch(source.parent.parent.name) is not None
+        name = re.sub(r"^c*\d+-", "", source.name) if is_copy else source.name  # a clone of a clone keeps its names
+        target = job.directory / "data" / f"{number}-{name}"
         while target.exists():
             target = target.with_name("c" + target.name)
         shutil.copyfile(source, target)

@@ -2,25 +2,25 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments, set_seed
-from trl import GRPOConfig, GRPOTrainer, SFTConfig
+from trl import DPOConfig, GRPOConfig, GRPOTrainer, SFTConfig
 
 from ranker.errors import CheckpointError, JobError
 from trainer.checkpoints import AsideCheckpoints
 from trainer.config import JobConfig
 from trainer.encoding import Encoder
-from trainer.examples import TrainingExample
 from trainer.material import Material
 from trainer.memory import ModelShape
 from trainer.policy import Rewards
 from trainer.ppo import PPOConfig, PPOTrainer
+from trainer.preferences import PreferenceTrainer, encode_pairs
 from trainer.rewards import PRESETS
-from trainer.sft import WarmStartTrainer, encode_likelihoods, encode_rationales
+from trainer.sft import WarmStartTrainer, encode_demonstrations, encode_likelihoods, encode_rationales, mix
 from trainer.titles import DEFAULT_SCALES, TitleTrainer, encode_titles
 
 
@@ -44,8 +44,27 @@ class Learner(NamedTuple):
     """Examples that were too long or had no rationale."""
 
 
-class GroupTrainer(AsideCheckpoints, GRPOTrainer):  # type: ignore[misc]
+class KeepsRollouts:
+    """Mixin for GRPO's trainer and ours: what was generated is kept for reading, with the advantage that it got."""
+
+    rewards_log: Rewards | None = None
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        out: dict[str, Any] = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
+        if self.rewards_log is not None:
+            advantages, mask = out["advantages"], out["completion_mask"]
+            if advantages.dim() == 2:  # one a token
+                advantages = (advantages * mask).sum(1) / mask.sum(1).clamp(min=1)
+            self.rewards_log.keep(advantages.tolist(), mask.sum(1).tolist())
+        return out
+
+
+class GroupTrainer(KeepsRollouts, AsideCheckpoints, GRPOTrainer):  # type: ignore[misc]
     """TRL's own GRPO, to compare with."""
+
+
+class CriticTrainer(KeepsRollouts, PPOTrainer):
+    """PPO whose rollouts can be read."""
 
 
 def choose_device(config: JobConfig) -> torch.device:
@@ -78,8 +97,7 @@ def make_learner(config: JobConfig, base: Path, material: Material, out: Path, c
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False, padding_side="left")
     model = _load_policy(config, base, choose_dtype(config, device))
     encoder = Encoder(tokenizer, config.answer_format)
-    make = {"titles": _make_titles, "sft": _make_sft, "ppo": _make_rollouts, "grpo": _make_rollouts}[config.kind]
-    trainer, size, num_used = make(config, model, encoder, material.examples.train, out, callbacks, device)
+    trainer, size, num_used = _MAKE[config.kind](config, model, encoder, material, out, callbacks, device)
     parameters = list(trainer.model.parameters())
     text_config = model.config.get_text_config()
     shape = ModelShape(
@@ -90,9 +108,7 @@ def make_learner(config: JobConfig, base: Path, material: Material, out: Path, c
         hidden_size=text_config.hidden_size,
         vocabulary=text_config.vocab_size,
     )
-    return Learner(
-        trainer, encoder, shape, size, num_used, len(material.examples.train) * config.rows_per_example - num_used
-    )
+    return Learner(trainer, encoder, shape, size, num_used, max(0, len(material.examples.train) - num_used))
 
 
 def _load_policy(config: JobConfig, base: Path, dtype: torch.dtype) -> Any:
@@ -172,12 +188,12 @@ def _make_titles(
     config: JobConfig,
     model: Any,
     encoder: Encoder,
-    examples: Sequence[TrainingExample],
+    material: Material,
     out: Path,
     callbacks: Any,
     device: Any,
 ) -> tuple[Any, PassSize, int]:
-    rows = encode_titles(encoder, examples, config.max_prompt_tokens)
+    rows = encode_titles(encoder, material.examples.train, config.max_prompt_tokens)
     _check_any(rows, config)
     adapter = _new_adapter(config, model)
     trainer = TitleTrainer(
@@ -200,17 +216,18 @@ def _make_sft(
     config: JobConfig,
     model: Any,
     encoder: Encoder,
-    examples: Sequence[TrainingExample],
+    material: Material,
     out: Path,
     callbacks: Any,
     device: Any,
 ) -> tuple[Any, PassSize, int]:
-    rows = [
-        row
-        for way, encode in (("rationales", encode_rationales), ("likelihood", encode_likelihoods))
-        if config.sft.teach in (way, "both")
-        for row in encode(encoder, examples, config.max_prompt_tokens)
-    ]
+    train = material.examples.train
+    if config.sft.teach == "likelihood":
+        rows = encode_likelihoods(encoder, train, config.max_prompt_tokens)
+    else:
+        made = encode_rationales(encoder, train, config.max_prompt_tokens)
+        shown = encode_demonstrations(encoder, material.demonstrations, config.max_prompt_tokens)
+        rows = mix(made, shown, config.sft.demonstration_share)
     _check_any(rows, config)
     trainer = WarmStartTrainer(
         model=model,
@@ -224,25 +241,52 @@ def _make_sft(
     return trainer, PassSize(size, longest, size * longest), len(rows)
 
 
-def _make_rollouts(
+def _make_dpo(
     config: JobConfig,
     model: Any,
     encoder: Encoder,
-    examples: Sequence[TrainingExample],
+    material: Material,
     out: Path,
     callbacks: Any,
     device: Any,
 ) -> tuple[Any, PassSize, int]:
+    rows = encode_pairs(encoder, material.examples.train, config.max_prompt_tokens)
+    _check_any(rows, config)
+    trainer = PreferenceTrainer(
+        model=model,
+        args=DPOConfig(
+            max_length=None, beta=config.dpo.beta, loss_type=[config.dpo.loss], **_arguments(config, out, device)
+        ),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=encoder.tokenizer,
+        callbacks=list(callbacks),
+        peft_config=_new_adapter(config, model),
+    )
+    longest = max(len(r["prompt_ids"]) + max(len(r["chosen_ids"]), len(r["rejected_ids"])) for r in rows)
+    size = 2 * config.optimizer.batch_size
+    return trainer, PassSize(size, longest, size * longest), len(rows)
+
+
+def _make_rollouts(
+    config: JobConfig,
+    model: Any,
+    encoder: Encoder,
+    material: Material,
+    out: Path,
+    callbacks: Any,
+    device: Any,
+) -> tuple[Any, PassSize, int]:
+    examples = material.examples.train
     prompts = [example.render(encoder.chat_text) for example in examples]
     ids = {p.text: encoder.prompt_ids(p) for p in prompts}
     rows = [
         {"prompt": p.text, "example": k} for k, p in enumerate(prompts) if len(ids[p.text]) <= config.max_prompt_tokens
     ]
     _check_any(rows, config)
-    rollouts = out.parent / "rollouts.jsonl"
+    rewards = Rewards(examples, PRESETS[config.reward], out.parent / "rollouts.jsonl", lot=_lot(config))
     shared = {
         "model": model,
-        "reward_funcs": Rewards(examples, PRESETS[config.reward], rollouts).functions(),
+        "reward_funcs": rewards.functions(),
         "train_dataset": Dataset.from_list(rows),
         "processing_class": encoder.tokenizer,
         "callbacks": list(callbacks),
@@ -265,10 +309,25 @@ def _make_rollouts(
             value_learning_rate=p.value_learning_rate,
             **options,
         )
-        trainer = PPOTrainer(args=arguments, prompt_pieces=ids.__getitem__, **shared)
+        trainer = CriticTrainer(args=arguments, prompt_pieces=ids.__getitem__, **shared)
+    trainer.rewards_log = rewards
     longest = max(len(ids[str(row["prompt"])]) for row in rows) + p.max_completion_tokens
     size = config.optimizer.batch_size
     return trainer, PassSize(size, longest, size * p.max_completion_tokens), len(rows)
+
+
+_MAKE: Final = {
+    "titles": _make_titles,
+    "sft": _make_sft,
+    "dpo": _make_dpo,
+    "ppo": _make_rollouts,
+    "grpo": _make_rollouts,
+}
+
+
+def _lot(config: JobConfig) -> int | None:
+    """The seed of a reward by lot, None where the reward is the true one."""
+    return config.seed if config.placebo == "random-reward" else None
 
 
 def _rollout_options(config: JobConfig, out: Path, device: torch.device) -> dict[str, Any]:

@@ -2,13 +2,10 @@
 
     python -m trainer.recipe data --from DIRECTORY --out WORK   # writes tasks and the configuration of the job
     python launch.py train WORK/likelihood.yaml                 # trains; `jobs resume` goes on where it was stopped
-    python -m trainer.recipe reasons CHECKPOINT --out WORK      # the second job, which goes on from the first
-    python launch.py train WORK/reasons.yaml
     python -m trainer.recipe ship CHECKPOINT                    # puts the adapter of a checkpoint into assets/
 
 Reads the training side (80% of the users or queries, by a hash of their ids) of public raw files below DIRECTORY and nothing
-of the test side. The first job teaches what follows what; the second a short reason and the written answer in small pools, with
-the first way replayed so that it is not forgotten. The amounts are what two CPU cores can go through in about an hour and a half; a GPU takes all.
+of the test side. The amounts are what two CPU cores can go through in about an hour and a half; a GPU takes all.
 """
 
 import argparse
@@ -20,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ranker.datasets import dump_tasks, import_source, load_tasks
+from ranker.datasets import dump_tasks, import_source
 from ranker.schema import RankingTask, Record
 from trainer.checkpoints import PROVENANCE, read_provenance
 from trainer.fetch import SMOLLM2
@@ -65,19 +62,6 @@ SHARES: Final = (
 )
 SEED: Final = 0
 BATCH_SIZE: Final = 8
-NUM_REASONS: Final = 200
-"""Examples of the second job, drawn from the tasks of the first."""
-REASONS_HISTORY: Final = 8
-_JOB: Final[Mapping[str, Any]] = {
-    "kind": "sft",
-    "model": BASE_MODEL,
-    "lora": {"rank": 32, "alpha": 64, "modules": "q_proj,v_proj,gate_proj,up_proj,down_proj", "last_layers": 12},
-    "max_prompt_tokens": 480,
-    "num_threads": 1,
-    "save_every": 20,
-    "measured": 0,
-}
-_OPTIMIZER: Final[Mapping[str, Any]] = {"schedule": "linear", "warmup_steps": 10, "batch_size": BATCH_SIZE}
 
 
 def draw_tasks(share: Share, directory: Path) -> list[RankingTask]:
@@ -93,27 +77,26 @@ def draw_tasks(share: Share, directory: Path) -> list[RankingTask]:
 
 
 def make_config(files: Sequence[str], num_examples: int) -> dict[str, Any]:
-    """The first job."""
+    """The job."""
     return {
-        **_JOB,
-        "name": "iranker-135m: likelihood",
+        "kind": "sft",
+        "name": "iranker-135m",
+        "model": BASE_MODEL,
         "sft": {"teach": "likelihood"},
         "data": {"tasks": list(files)},
         "examples": {"num_examples": num_examples, "held_out_share": 0.0},
-        "optimizer": {**_OPTIMIZER, "learning_rate": 1e-3, "max_steps": num_examples // BATCH_SIZE},
-    }
-
-
-def make_second_config(files: Sequence[str], checkpoint: Path) -> dict[str, Any]:
-    """The second job: pools of 2 to 4, and histories of the last titles only, so that a row stays short."""
-    return {
-        **_JOB,
-        "name": "iranker-135m: reasons",
-        "start_from": str(checkpoint.resolve()),
-        "sft": {"teach": "both"},
-        "data": {"tasks": list(files)},
-        "examples": {"num_examples": NUM_REASONS, "held_out_share": 0.0, "max_pool": 4},
-        "optimizer": {**_OPTIMIZER, "learning_rate": 3e-4, "max_steps": 2 * NUM_REASONS // BATCH_SIZE},
+        "lora": {"rank": 32, "alpha": 64, "modules": "q_proj,v_proj,gate_proj,up_proj,down_proj", "last_layers": 12},
+        "optimizer": {
+            "learning_rate": 1e-3,
+            "schedule": "linear",
+            "warmup_steps": 10,
+            "batch_size": BATCH_SIZE,
+            "max_steps": num_examples // BATCH_SIZE,
+        },
+        "max_prompt_tokens": 480,
+        "num_threads": 1,
+        "save_every": 20,
+        "measured": 0,
     }
 
 
@@ -128,18 +111,6 @@ def write_data(directory: Path, out: Path) -> None:
         log.info("%s: %d tasks", share.name, len(tasks))
     config = make_config([f"{share.name}.jsonl" for share in SHARES], num_examples)
     (out / "likelihood.yaml").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def write_second(out: Path, checkpoint: Path) -> None:
-    """Write the tasks of the second job, as many of each source as will be drawn about, and its configuration."""
-    files = []
-    for share in SHARES:
-        tasks = list(load_tasks(out / f"{share.name}.jsonl"))[: max(15, NUM_REASONS * share.num_tasks // 2000)]
-        shortened = [t.model_copy(update={"history": t.history[-REASONS_HISTORY:]}) for t in tasks]
-        files.append(f"{share.name}-reasons.jsonl")
-        dump_tasks(shortened, out / files[-1])
-    config = make_second_config(files, checkpoint)
-    (out / "reasons.yaml").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def ship(checkpoint: Path, target: Path) -> None:
@@ -175,17 +146,12 @@ def main(arguments: list[str]) -> int:
     data = actions.add_parser("data", help="draw the tasks and write the job's configuration")
     data.add_argument("--from", dest="source", type=Path, required=True, metavar="DIRECTORY")
     data.add_argument("--out", type=Path, required=True, metavar="WORK")
-    second = actions.add_parser("reasons", help="write the tasks and the configuration of the second job")
-    second.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    second.add_argument("--out", type=Path, required=True, metavar="WORK")
     shipping = actions.add_parser("ship", help="put the adapter of a checkpoint into assets/")
     shipping.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     shipping.add_argument("--to", type=Path, default=SHIPPED_ADAPTER, metavar="DIRECTORY")
     options = parser.parse_args(arguments)
     if options.action == "data":
         write_data(options.source, options.out)
-    elif options.action == "reasons":
-        write_second(options.out, options.checkpoint)
     else:
         ship(options.checkpoint, options.to)
     return 0

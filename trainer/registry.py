@@ -2,7 +2,7 @@
 
     models/<name>/model.json       the card; its `directory` is "." or, for a model that stays where it is, a path
     models/<name>/*.safetensors    weights, beside config and tokenizer
-    models/default.json            the name of the model that is used when none is named
+    models/default.json            the name of the model that is used when none is named, and those before it
     models/.partial/               what a set-up has so far
 
 A directory without a card is not a model: an interrupted set-up leaves nothing that could be loaded. This module does not
@@ -39,6 +39,8 @@ SHIPPED_MODEL: Final = "iranker-135m"
 """The base model with the adapter that comes with the studio: the default, until another is promoted."""
 SHIPPED_ADAPTER: Final = SOURCE_ROOT / "assets" / SHIPPED_MODEL
 CARD: Final = "model.json"
+MAX_PREVIOUS: Final = 20
+"""How many promotions can be taken back."""
 ADAPTER_CONFIG: Final = "adapter_config.json"
 ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -84,6 +86,8 @@ class ModelCard(Record):
 
 class _Pointer(Record):
     model: str
+    previous: tuple[str, ...] = ()
+    """What was promoted before, the last one last."""
 
 
 def write_card(models_dir: Path, card: ModelCard) -> ModelCard:
@@ -113,13 +117,21 @@ class Registry:
 
     def default_name(self) -> str:
         """The model that is used when none is named."""
+        return self._pointer().model
+
+    def replaced_name(self) -> str | None:
+        """The model that `undo_promote` would bring back; None = nothing was promoted, or none of those is left."""
+        earlier = reversed(self._pointer().previous)
+        return next((name for name in earlier if name == BASE_MODEL or self.has(name)), None)
+
+    def _pointer(self) -> _Pointer:
         try:
-            return _Pointer.model_validate_json((self._dir / "default.json").read_text(encoding="utf-8")).model
+            return _Pointer.model_validate_json((self._dir / "default.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             pass
         except (OSError, ValidationError):
             log.warning("%s: cannot be read: using the built-in default", self._dir / "default.json")
-        return SHIPPED_MODEL if self.has(SHIPPED_MODEL) else BASE_MODEL
+        return _Pointer(model=SHIPPED_MODEL if self.has(SHIPPED_MODEL) else BASE_MODEL)
 
     def card(self, name: str | None = None) -> ModelCard:
         """The card of `name`; None = the default.
@@ -185,7 +197,10 @@ class Registry:
         return write_card(self._dir, card)
 
     def promote(self, name_or_path: str, *, report: Report | None = None) -> ModelCard:
-        """Make a model the default: a registered name, or a directory (which is added under its own name first)."""
+        """Make a model the default: a registered name, or a directory (which is added under its own name first).
+
+        `undo_promote` takes it back.
+        """
         path = Path(name_or_path).expanduser()
         if not self.has(name_or_path) and ((path / PROVENANCE).is_file() or (path / ADAPTER_CONFIG).is_file()):
             card = self._add_checkpoint(path.resolve(), report or _ignore)
@@ -193,12 +208,32 @@ class Registry:
             card = self.add(path, path.resolve().name, report=report)
         else:
             card = self.card(name_or_path)
-        _write_atomically(self._dir / "default.json", _Pointer(model=card.name).model_dump_json())
+        before = self._pointer()
+        if card.name != before.model:
+            previous = (*before.previous, before.model)[-MAX_PREVIOUS:]
+            self._point(_Pointer(model=card.name, previous=previous))
         return card
 
     def is_set_up(self) -> bool:
         """Is everything here that the first start brings: the base model, and the shipped adapter if it fits?"""
         return self.has(BASE_MODEL) and (self.has(SHIPPED_MODEL) or not self._shipped_fits())
+
+    def undo_promote(self) -> str:
+        """Make the model the default that was so before the last promotion; returns its name.
+
+        Raises:
+            UsageError: if nothing was promoted.
+        """
+        before, name = self._pointer(), self.replaced_name()
+        if name is None:
+            raise UsageError("models: promote: there is nothing to take back: choose a model with `models promote`")
+        place = len(before.previous) - 1 - before.previous[::-1].index(name)
+        self._point(_Pointer(model=name, previous=before.previous[:place]))
+        return name
+
+    def _point(self, pointer: _Pointer) -> None:
+        self._dir.mkdir(parents=True, exist_ok=True)
+        _write_atomically(self._dir / "default.json", pointer.model_dump_json())
 
     def fetch_default(self, report: Report | None = None) -> ModelCard:
         """Set the built-in models up if they are not here yet. Only one process does so at a time; the others wait.

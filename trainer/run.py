@@ -1,9 +1,10 @@
 """The process of one training job: `python -m trainer.run JOB_DIRECTORY MODELS_DIRECTORY`.
 
-It waits for its turn on the device, estimates its memory, trains, and says in words how it ended. Everything it says is in
+It waits for its turn on the device, estimates its memory, trains, ranks before and after, and says in words how it ended. Everything it says is in
 the job's directory; nobody has to be there to listen. It is started by `trainer.jobs`.
 """
 
+import gc
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -22,23 +24,37 @@ from typing import TYPE_CHECKING, Any, Final
 import psutil
 from filelock import FileLock, Timeout
 
+from ranker.backends import load_backend
 from ranker.elimination import AnswerFormat
-from ranker.errors import JobError
+from ranker.errors import JobError, RankingStudioError
 from ranker.prompts import PROMPT_VERSION
 from trainer.checkpoints import PARTIAL, Provenance, newest_checkpoint, read_provenance
+from trainer.comparison import (
+    GivenUpError,
+    count_tasks,
+    describe_set,
+    judged_sets,
+    rank_all,
+    ranking_config,
+    write_comparison,
+)
 from trainer.config import JobConfig
+from trainer.estimate import typical_tokens, work_of_step
 from trainer.examples import make_held_out_examples
 from trainer.failures import explain_failure
 from trainer.jobs import ROOT, Job, Jobs, JobState, process_start_time, write_whole
 from trainer.material import Material, read_material
 from trainer.memory import check_memory, estimate_memory
-from trainer.registry import ModelCard, Registry
+from trainer.registry import ADAPTER_CONFIG, ModelCard, Registry
 
 if TYPE_CHECKING:
+    from trainer.callbacks import Heartbeat
     from trainer.learner import Learner
 
 log = logging.getLogger(__name__)
 POLL_S: Final = 0.5
+SAMPLED: Final = 64
+"""Examples whose lengths are looked at."""
 OFFLINE: Final = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -90,39 +106,90 @@ def _wait_for_device(job: Job, jobs: Jobs, lock: FileLock) -> bool:
 
 
 def _run(job: Job, registry: Registry) -> tuple[JobState, str]:
-    """Train from the beginning or from the newest complete checkpoint."""
+    """Train from the beginning or from the newest complete checkpoint; then rank tasks before and after."""
     card, config = _find_base(job.config(), registry)
     material = read_material(config)
-    from trainer.callbacks import Heartbeat, JobCallback
+    from trainer.callbacks import Heartbeat
+
+    with Heartbeat(job) as heartbeat:
+        num_steps, is_stopped = _train(job, config, card, material, heartbeat)
+        saved = f"checkpoint-{num_steps} is saved"
+        if is_stopped and num_steps < config.optimizer.max_steps:
+            return JobState.STOPPED, f"stopped; {saved}"
+        try:
+            said = _compare(job, config, card, material)
+        except GivenUpError:
+            return JobState.STOPPED, f"trained, {saved}; stopped while it ranked: resume measures again"
+        except RankingStudioError as error:
+            said = f"; before and after could not be ranked: {error}"
+    return JobState.DONE, f"done; {saved}{said}"
+
+
+def _train(
+    job: Job, config: JobConfig, card: ModelCard, material: Material, heartbeat: "Heartbeat"
+) -> tuple[int, bool]:
+    """Returns (optimizer steps that are done, somebody has stopped it)."""
+    from trainer.callbacks import JobCallback
     from trainer.learner import make_learner
     from trainer.measure import compare_held_out, measure_agreement, measure_before
 
-    with Heartbeat(job) as heartbeat:
-        callback = JobCallback(job)
-        learner = make_learner(config, Path(card.directory), material, job.checkpoints, [callback])
-        fits = _check_fits(config, learner)
-        learner.trainer.provenance = make_provenance(job, config, card, material)
-        held_out = make_held_out_examples(material.examples, config.measured if config.kind == "titles" else 0)
-        before = measure_before(job, learner.trainer.model, learner.encoder, held_out)
-        checkpoint = newest_checkpoint(job.checkpoints)
-        done = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
-        job.drop_after(done)
-        left_out = (
-            f"; {learner.num_left_out} examples left out (too long or without a reason)" if learner.num_left_out else ""
-        )
-        _say(job, JobState.RUNNING, f"trains on {learner.num_examples} examples{left_out}; {fits}", optimizer_step=done)
-        started = time.monotonic()
-        learner.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        seconds = time.monotonic() - started
-        num_steps = learner.trainer.state.global_step
-        if newest_checkpoint(job.checkpoints) is None or not (job.checkpoints / f"checkpoint-{num_steps}").is_dir():
-            learner.trainer._save_checkpoint(learner.trainer.model, None)
-        after = measure_agreement(learner.trainer.model, learner.encoder, held_out)
-        held = compare_held_out(before, after)
-        _write_result(job, learner, num_steps - done, seconds, heartbeat.peak_bytes, held)
-    is_stopped = callback.is_stopped and num_steps < config.optimizer.max_steps
-    saved = f"checkpoint-{num_steps} is saved"
-    return (JobState.STOPPED, f"stopped; {saved}") if is_stopped else (JobState.DONE, f"done; {saved}")
+    checkpoint = newest_checkpoint(job.checkpoints)
+    done = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
+    if done >= config.optimizer.max_steps:  # transformers' Trainer would take one more step
+        return done, False
+    callback = JobCallback(job)
+    learner = make_learner(config, Path(card.directory), material, job.checkpoints, [callback])
+    fits = _check_fits(config, learner)
+    learner.trainer.provenance = make_provenance(job, config, card, material)
+    held_out = make_held_out_examples(material.examples, config.measured if config.kind == "titles" else 0)
+    before = measure_before(job, learner.trainer.model, learner.encoder, held_out)
+    job.drop_after(done)
+    left_out = (
+        f"; {learner.num_left_out} examples left out (too long or without a reason)" if learner.num_left_out else ""
+    )
+    _say(job, JobState.RUNNING, f"trains on {learner.num_examples} examples{left_out}; {fits}", optimizer_step=done)
+    started = time.monotonic()
+    learner.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = time.monotonic() - started
+    num_steps = learner.trainer.state.global_step
+    if newest_checkpoint(job.checkpoints) is None or not (job.checkpoints / f"checkpoint-{num_steps}").is_dir():
+        learner.trainer._save_checkpoint(learner.trainer.model, None)
+    after = measure_agreement(learner.trainer.model, learner.encoder, held_out)
+    held = compare_held_out(before, after)
+    tokens = typical_tokens(config, material.examples.train[:SAMPLED])
+    weight = max(1, num_steps - done) * work_of_step(config, tokens).weight
+    made = {"held_out": held, "peak_rss_bytes": heartbeat.peak_bytes, "seconds_per_weight": seconds / weight}
+    _write_result(job, learner, num_steps - done, seconds, made)
+    return num_steps, callback.is_stopped
+
+
+def _compare(job: Job, config: JobConfig, card: ModelCard, material: Material) -> str:
+    """Rank what was held out with the model as it was and as it is now.
+
+    Raises:
+        GivenUpError: if somebody stops the job meanwhile.
+    """
+    sets = judged_sets(material, config.compared) if config.compared else []
+    made = newest_checkpoint(job.checkpoints)
+    if not sets or made is None:
+        return ""
+    gc.collect()  # the trainer's weights and optimizer are not needed any more
+    asked, num_tasks = ranking_config(config, config.answer_format), count_tasks(sets)
+    started_from = Path(config.start_from) if config.start_from else None
+    rankings = []
+    for when, adapter in (("before", started_from), ("after", made)):
+        is_adapter = adapter is None or (adapter / ADAPTER_CONFIG).is_file()
+        directory = Path(card.directory) if is_adapter or adapter is None else adapter
+        backend = load_backend(directory, name=when, adapter=adapter if is_adapter else None)
+
+        def watch(number: int, when: str = when) -> None:
+            if job.stop_path.exists():
+                raise GivenUpError
+            _say(job, JobState.RUNNING, f"ranks tasks to compare, {when}: {number} of {num_tasks}")
+
+        rankings.append(rank_all(sets, backend, asked, watch))
+    comparison = write_comparison(job, sets, rankings[0], rankings[1], (config.model or card.name, made.name))
+    return "".join(f"; {describe_set(s)}" for s in comparison["sets"][:1])
 
 
 def _find_base(config: JobConfig, registry: Registry) -> tuple[ModelCard, JobConfig]:
@@ -207,19 +274,16 @@ def code_version() -> str:
         return "unknown"
 
 
-def _write_result(
-    job: Job, learner: "Learner", num_steps: int, seconds: float, peak_bytes: int, held_out: dict[str, Any] | None
-) -> None:
+def _write_result(job: Job, learner: "Learner", num_steps: int, seconds: float, more: Mapping[str, Any]) -> None:
     result = {
         "optimizer_steps": num_steps,
         "seconds": round(seconds, 1),
         "seconds_per_step": round(seconds / max(1, num_steps), 3),
         "cpu_seconds": round(sum(psutil.Process().cpu_times()[:2]), 1),
-        "peak_rss_bytes": peak_bytes,
         "num_examples": learner.num_examples,
         "num_left_out": learner.num_left_out,
         "num_trained_parameters": learner.shape.num_trained,
-        "held_out": held_out,
+        **more,
     }
     write_whole(job.directory / "result.json", json.dumps(result, indent=2) + "\n")
 

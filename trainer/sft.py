@@ -7,19 +7,23 @@ can work: of the untrained default model's answers one in six is well formed.
 is learnt: in recommendation every title of the history, so that one user gives twenty examples in one short row.
 """
 
+import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Final
 
 from trl import SFTTrainer
 
 from ranker.prompts import render_likelihoods
 from trainer.checkpoints import AsideCheckpoints
+from trainer.demonstrations import Demonstration
 from trainer.encoding import Encoder
 from trainer.examples import TrainingExample
 from trainer.rationales import make_rationale
 
 IGNORED = -100
 """Label of a token that does not count."""
+MAX_REPEATS: Final = 3
+"""How often a demonstration is shown for each time that everything is."""
 
 
 class WarmStartTrainer(AsideCheckpoints, SFTTrainer):  # type: ignore[misc]
@@ -30,17 +34,8 @@ def encode_rationales(
     encoder: Encoder, examples: Sequence[TrainingExample], max_tokens: int
 ) -> list[dict[str, list[int]]]:
     """Ids and labels of each example's rationale; examples without one, or longer than `max_tokens`, are left out."""
-    end: Any = encoder.tokenizer.eos_token_id
-    rows = []
-    for example in examples:
-        rationale = make_rationale(example)
-        if rationale is None:
-            continue
-        prompt = encoder.prompt_ids(example.render(encoder.chat_text))
-        completion = [*encoder.ids(rationale.completion), int(end)]
-        if len(prompt) + len(completion) <= max_tokens:
-            rows.append({"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion})
-    return rows
+    made = [(e, r.completion) for e in examples if (r := make_rationale(e)) is not None]
+    return [row for e, completion in made if (row := _encode(encoder, e, completion, max_tokens)) is not None]
 
 
 def encode_likelihoods(
@@ -56,3 +51,34 @@ def encode_likelihoods(
         if len(ids) <= max_tokens:
             rows.append({"input_ids": ids, "labels": [IGNORED] * num_untaught + ids[num_untaught:]})
     return rows
+
+
+def encode_demonstrations(
+    encoder: Encoder, demonstrations: Sequence[Demonstration], max_tokens: int
+) -> list[dict[str, list[int]]]:
+    """The same of completions that somebody stands behind."""
+    rows = (_encode(encoder, d.example, d.completion, max_tokens) for d in demonstrations)
+    return [row for row in rows if row is not None]
+
+
+def mix(
+    made: list[dict[str, list[int]]], shown: list[dict[str, list[int]]], share: float
+) -> list[dict[str, list[int]]]:
+    """Rationales with so many demonstrations that these are `share` of all, each at most `MAX_REPEATS` times."""
+    if not shown or share == 0:
+        return made
+    if share == 1 or not made:
+        return shown
+    wanted = min(round(len(made) * share / (1 - share)), MAX_REPEATS * len(shown))
+    return [*made, *itertools.islice(itertools.cycle(shown), wanted)]
+
+
+def _encode(
+    encoder: Encoder, example: TrainingExample, completion: str, max_tokens: int
+) -> dict[str, list[int]] | None:
+    end = int(encoder.tokenizer.eos_token_id)
+    prompt = encoder.prompt_ids(example.render(encoder.chat_text))
+    written = [*encoder.ids(completion), end]
+    if len(prompt) + len(written) > max_tokens:
+        return None
+    return {"input_ids": prompt + written, "labels": [IGNORED] * len(prompt) + written}

@@ -26,6 +26,7 @@ from ranker.elimination import AnswerFormat
 from trainer.checkpoints import AsideCheckpoints
 from trainer.encoding import Encoder, TitleRow
 from trainer.examples import TrainingExample
+from trainer.orders import random_floor
 from trainer.scoring import PackedTitles, pack_titles, score_titles
 
 Loss = Literal["pairs", "reward", "right"]
@@ -83,6 +84,7 @@ class TitleTrainer(AsideCheckpoints, Trainer):  # type: ignore[misc]
             if grade is not None:
                 self._note("exclusion_grade", grade)
                 self._note(f"exclusion_grade/pool_{len(example.pool)}", grade)
+                self._note("exclusion_floor", random_floor(example.grades))
 
     def _note(self, name: str, value: float) -> None:
         self._sums.setdefault(name, []).append(value)

@@ -26,6 +26,18 @@ const DECIDERS = {
   },
 };
 
+/** Of training jobs. */
+export const JOB_STATES = {
+  queued: { label: "Queued", tone: "is-accent" },
+  starting: { label: "Starting", tone: "is-accent is-live" },
+  running: { label: "Running", tone: "is-accent is-live" },
+  stopping: { label: "Stopping", tone: "is-warn is-live" },
+  stopped: { label: "Stopped", tone: "is-warn" },
+  failed: { label: "Failed", tone: "is-bad" },
+  interrupted: { label: "Interrupted", tone: "is-warn" },
+  done: { label: "Done", tone: "is-good" },
+};
+
 /** outcome (and decider) of a step -> a short label, a tone and the explanation that unfolds under it. */
 export function decision(step) {
   if (step.decided_by === "person") {

@@ -61,9 +61,11 @@ def add_parser(commands: Any) -> None:
         "promote",
         help="make a model the default",
         description="Make a model the default: a name from `models list`, or a directory, which is added first.",
-        epilog=example("models promote qwen-3b"),
+        epilog=example("models promote qwen-3b", "models promote --undo"),
     )
-    promote.add_argument("model", metavar="CHECKPOINT", help="a name or a directory")
+    what = promote.add_mutually_exclusive_group(required=True)
+    what.add_argument("model", metavar="CHECKPOINT", nargs="?", help="a name or a directory")
+    what.add_argument("--undo", action="store_true", help="take the last promotion back")
     promote.set_defaults(run=promote_model)
     for parser in (listing, add, promote):
         add_data_dir(parser)
@@ -183,6 +185,10 @@ def _add_server(arguments: argparse.Namespace) -> int:
 
 def promote_model(arguments: argparse.Namespace) -> int:
     """`models promote`"""
+    if arguments.undo:
+        name = _open(arguments).undo_promote()
+        print_json({"model": name}) if arguments.json else print(f"{name}: is the default model again")
+        return 0
     progress = Progress()
     try:
         card = _open(arguments).promote(arguments.model, report=progress)

@@ -93,6 +93,7 @@ def list_jobs(arguments: argparse.Namespace) -> int:
 def show_job(arguments: argparse.Namespace) -> int:
     """`jobs show`"""
     from trainer.checkpoints import complete_checkpoints
+    from trainer.comparison import describe_set
 
     jobs = _jobs(read_settings(arguments))
     job = jobs.job(arguments.job_id)
@@ -112,6 +113,8 @@ def show_job(arguments: argparse.Namespace) -> int:
     for name, value in ((job.result() or {}).get("held_out") or {}).items():
         if name != "num_decisions":
             print(f"held out, {name.replace('_', ' ')}: {_interval(value)}")
+    for one in (job.comparison() or {}).get("sets", ()):
+        print(f"before and after, {describe_set(one)}")
     print("\n".join(["checkpoints:", *(checkpoints or ["none yet"]), f"log: {job.log_path}"]))
     return 0
 
@@ -179,7 +182,8 @@ def _jobs(settings: "Settings") -> "Jobs":
 
 def _with_datasets_as_files(config: "JobConfig", settings: "Settings") -> "JobConfig":
     """Write the stored datasets that the config names to files, which is what a job reads."""
-    names = [name for name in config.data.tasks if not Path(name).is_file()]
+    named = (*config.data.tasks, *config.data.evaluation)
+    names = [name for name in named if not Path(name).is_file()]
     if not names:
         return config
     settings.exports_dir.mkdir(exist_ok=True)
@@ -189,5 +193,8 @@ def _with_datasets_as_files(config: "JobConfig", settings: "Settings") -> "JobCo
             info = find_dataset(library, name)
             paths[name] = settings.exports_dir / f"{info.name}-{info.version}.jsonl"
             library.export_file(info.id, paths[name])
-    tasks = tuple(str(paths.get(name, name)) for name in config.data.tasks)
-    return config.model_copy(update={"data": config.data.model_copy(update={"tasks": tasks})})
+    found = {
+        kind: tuple(str(paths.get(name, name)) for name in getattr(config.data, kind))
+        for kind in ("tasks", "evaluation")
+    }
+    return config.model_copy(update={"data": config.data.model_copy(update=found)})

@@ -10,6 +10,7 @@ from studio.pages.data import build as build_data
 from studio.pages.quality import build as build_quality
 from studio.pages.rank import build as build_rank
 from studio.pages.traces import build as build_traces
+from studio.pages.train import build as build_train
 
 
 class Page(NamedTuple):
@@ -23,6 +24,7 @@ RANK = Page("Rank", "")
 TRACES = Page("Traces", "traces")
 DATA = Page("Data", "data")
 QUALITY = Page("Quality", "quality")
+TRAIN = Page("Train", "train")
 
 
 def build_pages(context: Context) -> gr.Blocks:
@@ -33,6 +35,7 @@ def build_pages(context: Context) -> gr.Blocks:
         build_rank(context)
     for page, build, words in (
         (TRACES, build_traces, "Every ranking, step by step: search, read, compare, export."),
+        (TRAIN, build_train, "Fold corrections into the model, and see whether it ranks better."),
         (DATA, build_data, "The tasks to rank: import, look, delete."),
         (
             QUALITY,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hostile import HOSTILE, hostile_task, hostile_trace
+from jobs import fill_training, make_finished_job, stop_jobs
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
 from ranker.schema import Mode
@@ -57,10 +58,16 @@ def browser(chromium_path: str) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def studio(tmp_path_factory: pytest.TempPathFactory, chromium_path: str) -> Iterator[str]:
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the running studio keeps its things."""
+    return tmp_path_factory.mktemp("browser") / "data"
+
+
+@pytest.fixture(scope="session")
+def studio(data_dir: Path, chromium_path: str, toy_model_dir: Path) -> Iterator[str]:
     """The address of a running studio, without the last slash."""
-    data_dir = tmp_path_factory.mktemp("browser") / "data"
     _fill(data_dir)
+    fill_training(data_dir, toy_model_dir)
     with run_studio(data_dir) as address:
         yield address
 
@@ -78,6 +85,7 @@ def run_studio(data_dir: Path, *flags: str) -> Iterator[str]:
     if not address:
         pytest.fail(f"the studio did not start:\n{log.read_text()}")
     yield address.rstrip("/")
+    stop_jobs(data_dir)
     server.terminate()
     server.wait(START_S)
     assert "Traceback" not in log.read_text(), log.read_text()
@@ -100,6 +108,12 @@ def _fill(data_dir: Path) -> None:
     )
     store.traces.finish("hostile", trace)
     store.close()
+
+
+@pytest.fixture(scope="session")
+def finished_job(studio: str, data_dir: Path) -> Path:
+    """The folder of a PPO job that is over, its texts hostile."""
+    return make_finished_job(data_dir)
 
 
 @pytest.fixture(scope="session")

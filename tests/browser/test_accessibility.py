@@ -1,5 +1,6 @@
 """Every page in light and dark, wide and narrow: nothing that axe-core finds, nothing that sticks out of a narrow screen."""
 
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -15,7 +16,7 @@ WIDE = {"width": 1440, "height": 900}
 
 
 @pytest.fixture(scope="module")
-def trace_id(browser: Browser, studio: str) -> str:
+def trace_id(browser: Browser, studio: str, finished_job: Path) -> str:
     page = browser.new_page()
     trace_id = rank_to_the_end(page, studio, "?dataset=2")
     page.close()
@@ -65,6 +66,7 @@ def _views(trace_id: str, disputed: str) -> list[tuple[str, str]]:
         ("/data", "#tasks tbody tr"),
         ("/quality", "#per-annotator .main-svg"),
         (f"/quality{disputed}", ".rs-version"),
+        ("/train?job=20260101-000000-aaaa", "[data-curve='Loss'] .main-svg"),
     ]
 
 
@@ -79,3 +81,17 @@ def test_light_and_dark_can_be_switched_and_stay(browser: Browser, studio: str) 
     expect(page.locator(".rs-card").first).to_be_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == after
     page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_form_of_a_new_job(browser: Browser, studio: str, finished_job: Path, scheme: Scheme) -> None:
+    page = browser.new_page(color_scheme=scheme, viewport=NARROW, reduced_motion="reduce")
+    page.goto(f"{studio}/train", wait_until="domcontentloaded")
+    expect(page.locator("#jobs .rs-pick").first).to_be_visible()
+    page.locator("#job-new").click()
+    expect(page.locator("#job-start")).to_be_visible()
+    expect(page.locator("#job-estimate h2")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+    found = axe_playwright.Axe().run(page).response["violations"]
+    page.close()
+    assert [(v["id"], [n["html"][:160] for n in v["nodes"][:3]]) for v in found] == []

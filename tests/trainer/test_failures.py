@@ -22,6 +22,13 @@ FAILURES = [
     (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), "out of memory"),
     (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
     (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), "the disk is full"),
+    (OSError(errno.EFBIG, "File too large"), "the disk is full"),
+    (
+        RuntimeError(
+            "[enforce fail at inline_container.cc:672] . PytorchStreamWriter failed writing file data/0: file write"
+        ),
+        "the disk is full",
+    ),
     (JobError("data: nothing is known"), "data: nothing is known"),
     (NotFiniteError("loss: nan at optimizer step 3"), "loss: nan"),
     (KeyError("x\ny"), "KeyError: 'x\\ny': see the job's log"),

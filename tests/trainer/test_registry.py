@@ -211,3 +211,24 @@ def test_default_model_is_what_was_pinned(default_models_dir: Path) -> None:
     settings = json.loads((Path(card.directory) / "tokenizer_config.json").read_text())
     assert settings["pad_token"] == "<|endoftext|>" != settings["eos_token"]
     assert registry.verify() == []
+
+
+def test_a_promotion_can_be_taken_back_step_by_step(registry: Registry, tmp_path: Path, make_model) -> None:
+    for name in ("one", "two"):
+        registry.promote(str(make_model(name)))
+    registry.promote("two")
+    assert registry.replaced_name() == "one"
+    assert registry.undo_promote() == "one" == registry.default_name()
+    assert registry.undo_promote() == BASE_MODEL == registry.default_name()
+    with pytest.raises(UsageError, match="nothing to take back"):
+        registry.undo_promote()
+
+
+def test_a_model_that_is_gone_is_passed_over_when_a_promotion_is_taken_back(
+    registry: Registry, tmp_path: Path, make_model
+) -> None:
+    for name in ("one", "two", "three"):
+        registry.promote(str(make_model(name)))
+    (registry._dir / "two" / "model.json").unlink()
+    assert registry.undo_promote() == "one"
+    assert registry.undo_promote() == BASE_MODEL

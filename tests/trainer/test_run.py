@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -70,6 +71,7 @@ class Studio:
             "precision": "fp32",
             "device": "cpu",
             "save_every": 100,
+            "compared": 0,
         }
         return self.jobs.create(make_config({**values, **changes}))
 
@@ -159,9 +161,57 @@ def test_rollouts_are_scored_component_by_component(studio: Studio, kind: str) -
     assert 0 < first["exclusion/random_floor"] < 1
     rollout = json.loads((job.directory / "rollouts.jsonl").read_text(encoding="utf-8").split("\n")[0])
     assert rollout["prompt"].endswith("<think>") and rollout["parts"]["outcome"] == "no_answer"
+    assert len(list(job.rollouts())) == 4 * len({r["optimizer_step"] for r in job.rollouts()})
+    assert isinstance(rollout["advantage"], float) and 1 <= rollout["num_tokens"] <= 6
 
 
-@pytest.mark.parametrize("kind", ["titles", "ppo"])
+def test_what_was_held_out_is_ranked_before_and_after(studio: Studio) -> None:
+    dump_tasks(TASKS[:3], studio.directory / "others.jsonl")
+    job = studio.job("titles", max_steps=8, compared=4)
+    job = studio.jobs.clone(job, {"data": {"evaluation": [str(studio.directory / "others.jsonl")]}})
+    state, message = studio.run(job)
+    assert state is JobState.DONE and "held-out corrections (agreement, n=4, random 0.500)" in message
+    comparison = job.comparison()
+    assert comparison is not None
+    assert [(s["name"], s["metric"], s["num_tasks"]) for s in comparison["sets"]] == [
+        ("held-out corrections", "agreement", 4), ("held-out labels", "mrr", 4), ("others", "mrr", 3),
+    ]  # fmt: skip
+    first = comparison["sets"][0]
+    gains = [task["after"] - task["before"] for task in first["tasks"]]
+    assert first["after_minus_before"]["difference"] == pytest.approx(sum(gains) / 4)
+    assert sorted(first["tasks"][0]["ranking_before"]) == sorted(first["tasks"][0]["ranking_after"])
+    assert comparison["sets"][1]["floor"] == pytest.approx(25 / 48), "a random order of four has H_4 / 4"
+
+
+def test_a_job_that_is_stopped_while_it_ranks_measures_again(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = studio.job("titles", max_steps=2, compared=3)
+    monkeypatch.setattr("trainer.run.make_held_out_examples", lambda *_: job.stop_path.touch() or [])
+    monkeypatch.setattr("trainer.callbacks.JobCallback._wants_to_stop", lambda *_: False)
+    state, message = studio.run(job)
+    assert state is JobState.STOPPED and "checkpoint-2 is saved; stopped while it ranked" in message
+    monkeypatch.undo()
+    job.stop_path.unlink()
+    assert studio.run(job)[0] is JobState.DONE
+    assert job.comparison() is not None and len(list(job.metrics())) == 2
+
+
+def test_preferences_are_learnt_from_pairs(studio: Studio) -> None:
+    job = studio.job("dpo", max_steps=6)
+    assert studio.run(job)[0] is JobState.DONE
+    rows = list(job.metrics())
+    assert rows[0]["loss"] == pytest.approx(0.6931, abs=1e-3), "before the first update both are as likely as ever"
+    assert rows[-1]["rewards/margins"] > rows[0]["rewards/margins"]
+
+
+def test_a_reward_by_lot_has_nothing_to_do_with_the_answer(studio: Studio) -> None:
+    job = studio.job("grpo", max_steps=2, placebo="random-reward")
+    studio.run(job)
+    parts = [rollout["parts"] for rollout in job.rollouts()]
+    assert {p["exclusion"] for p in parts} == {1.0, -1.0}, "it writes noise, and some of it wins"
+    assert all(p["total"] == pytest.approx(p["exclusion"] + p["format"] + p["tags"] + p["length"]) for p in parts)
+
+
+@pytest.mark.parametrize("kind", ["titles", "ppo", "dpo"])
 def test_stopped_and_resumed_is_the_run_that_was_not_stopped(
     studio: Studio, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +283,24 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_is_resumed(studio: Studio, m
     assert studio.run(parts)[0] is JobState.DONE
     left, right = weights(newest_checkpoint(parts.checkpoints)), weights(newest_checkpoint(whole.checkpoints))
     assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.slow
+def test_a_real_process_that_finds_no_room_says_so_and_is_resumed(studio: Studio) -> None:
+    """No file may grow beyond 200 KB, which the optimizer's state does: the kernel refuses the write, as on a full disk."""
+    job = studio.job("titles", max_steps=2, save_every=1, lora={"rank": 64, "alpha": 64})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        process = studio.jobs.start(job)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert process.wait(timeout=240) == 1
+    status = studio.jobs.status(job)
+    assert status.state is JobState.FAILED and status.message.startswith("the disk is full"), job.log_path.read_text()
+    assert newest_checkpoint(job.checkpoints) is None and not (job.checkpoints / ".partial").exists()
+    assert studio.jobs.resume(job).wait(timeout=240) == 0
+    assert studio.jobs.status(job).state is JobState.DONE
 
 
 def test_a_bad_file_fails_the_job_at_once_and_in_words(studio: Studio) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from ranker.errors import UsageError
 from ranker.schema import Candidate, Domain, RankingTask
-from trainer.loop_bench import pair_agreement
+from studio.loop_bench import pair_agreement
 from trainer.orders import tiers_of_correction
 from trainer.simulate import RULES, order_by_rule, shuffle_corrections, simulate_corrections
 

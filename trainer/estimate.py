@@ -1,0 +1,180 @@
+"""What a job will need, before it starts: memory, steps, tokens, time. Reads a model's config.json, loads nothing.
+
+Memory is `trainer.memory`'s estimate on lengths that are guessed from characters (the job itself counts tokens and checks
+again). Time is floating-point operations (2 a parameter and token for a forward pass, twice that again for a backward pass)
+over the speed of this machine, which a small matrix product measures, and, for rollouts, one pass over the weights for each
+token that is decoded. Where an earlier job of the same kind and model has run here, its own seconds a token are taken
+instead. Rough by nature: within a factor of two. Ours.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from trainer.config import JobConfig
+from trainer.examples import TrainingExample
+from trainer.memory import MemoryEstimate, ModelShape, estimate_memory
+
+CHARACTERS_A_TOKEN: Final = 3.6
+THOUGHT_TOKENS: Final = 40
+"""Of a rationale with its answer."""
+EFFICIENCY: Final = 0.35
+"""Share of a plain matrix product's speed that training reaches (measured: titles, 135M, one core)."""
+DECODE_BYTES_PER_S: Final = 8e9
+LAYER_OVERHEAD_S: Final = 4e-4
+"""Of one layer and decoded token, whatever its size."""
+
+
+class JobEstimate(NamedTuple):
+    """What is known before the start."""
+
+    memory: MemoryEstimate
+    num_examples: int
+    prompt_tokens: int
+    """Of a typical example; `longest_tokens` of the longest that was looked at."""
+    longest_tokens: int
+    optimizer_steps: int
+    seconds_per_step: float
+    is_from_earlier_job: bool
+
+    @property
+    def seconds(self) -> float:
+        """Of all optimizer steps."""
+        return self.optimizer_steps * self.seconds_per_step
+
+
+class Work(NamedTuple):
+    """Tokens of one optimizer step, which time is roughly proportional to."""
+
+    trained: float
+    """Through a forward and a backward pass."""
+    scored: float
+    """Through a forward pass alone."""
+    decode_steps: float
+    """Sequential passes for one token of each row."""
+
+    @property
+    def weight(self) -> float:
+        """In tokens of a forward pass."""
+        return 3 * self.trained + self.scored + 20 * self.decode_steps
+
+
+def read_shape(directory: Path, num_parameters: int, config: JobConfig) -> ModelShape:
+    """Shape of the model in `directory`, and how much of it is trained."""
+    raw: dict[str, Any] = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    raw = raw.get("text_config", raw)
+    hidden, layers = int(raw["hidden_size"]), int(raw["num_hidden_layers"])
+    heads = int(raw.get("num_attention_heads", max(1, hidden // 64)))
+    head_size = int(raw.get("head_dim") or hidden // heads)
+    inner = int(raw.get("intermediate_size", 4 * hidden))
+    keys = int(raw.get("num_key_value_heads") or heads) * head_size
+    sizes = {
+        "q_proj": hidden + heads * head_size,
+        "k_proj": hidden + keys,
+        "v_proj": hidden + keys,
+        "o_proj": heads * head_size + hidden,
+        "gate_proj": hidden + inner,
+        "up_proj": hidden + inner,
+        "down_proj": inner + hidden,
+    }
+    if config.lora is None:
+        num_trained = num_parameters
+    else:
+        wanted = sizes if config.lora.modules == "all-linear" else config.lora.modules.split(",")
+        adapted = min(layers, config.lora.last_layers or layers)
+        num_trained = adapted * config.lora.rank * sum(sizes.get(name.strip(), 2 * hidden) for name in wanted)
+    return ModelShape(num_parameters, num_trained, layers, heads, hidden, int(raw.get("vocab_size", 32_000)))
+
+
+def estimate_job(
+    config: JobConfig,
+    shape: ModelShape,
+    examples: Sequence[TrainingExample],
+    *,
+    bytes_per_weight: int,
+    seconds_per_weight: float | None = None,
+) -> JobEstimate:
+    """What a job with these settings needs.
+
+    Args:
+        examples: a sample of what it will learn from, at least one.
+        bytes_per_weight: 2 for bf16, 4 for fp32.
+        seconds_per_weight: of an earlier job (see `Work.weight`); None = measured by a matrix product.
+    """
+    lengths = [_count_tokens(example, config) for example in examples]
+    typical, longest = sum(map(sum, lengths)) / len(lengths), max(map(sum, lengths))
+    titles = max(title for _, title in lengths)
+    batch, is_rollout = config.optimizer.batch_size, config.kind in ("ppo", "grpo")
+    rows = {"titles": 1, "dpo": 2 * batch}.get(config.kind, batch)
+    row_tokens = batch * longest if config.kind == "titles" else longest
+    logits = {"titles": batch * titles, "ppo": batch * titles, "grpo": batch * titles}.get(config.kind, rows * longest)
+    memory = estimate_memory(
+        shape,
+        num_rows=rows,
+        row_tokens=row_tokens,
+        logit_rows=logits,
+        bytes_per_weight=bytes_per_weight,
+        num_scored_copies=2 if config.lora is None and (is_rollout or config.kind == "dpo") else 1,
+        is_checkpointed=config.gradient_checkpointing,
+    )
+    work = work_of_step(config, typical)
+    if seconds_per_weight is None:
+        speed = EFFICIENCY * matrix_speed()
+        seconds = 2 * shape.num_parameters * (3 * work.trained + work.scored) / speed
+        one_pass = shape.num_parameters * bytes_per_weight / DECODE_BYTES_PER_S + LAYER_OVERHEAD_S * shape.num_layers
+        seconds += work.decode_steps * one_pass
+    else:
+        seconds = work.weight * seconds_per_weight
+    num_examples = min(config.examples.num_examples, config.optimizer.max_steps * batch * config.optimizer.accumulation)
+    return JobEstimate(
+        memory,
+        num_examples,
+        round(typical),
+        longest,
+        config.optimizer.max_steps,
+        seconds,
+        seconds_per_weight is not None,
+    )
+
+
+def work_of_step(config: JobConfig, typical_tokens: float) -> Work:
+    """The tokens of one optimizer step on examples of this length (prompt and completion)."""
+    examples = config.optimizer.batch_size * config.optimizer.accumulation
+    if config.kind not in ("ppo", "grpo"):
+        copies = 2 if config.kind == "dpo" else 1
+        scored = copies * examples * typical_tokens if config.kind == "dpo" else 0.0
+        return Work(copies * examples * typical_tokens, scored, 0.0)
+    steps = max(1, config.ppo.rollout_size * config.ppo.epochs // examples)
+    rollout = config.ppo.rollout_size * typical_tokens
+    return Work(examples * typical_tokens, 3 * rollout / steps, config.ppo.max_completion_tokens / steps)
+
+
+def typical_tokens(config: JobConfig, examples: Sequence[TrainingExample]) -> float:
+    """Mean tokens of an example, prompt and completion, guessed from characters."""
+    return sum(sum(_count_tokens(example, config)) for example in examples) / len(examples)
+
+
+@cache
+def matrix_speed() -> float:
+    """Floating-point operations a second of this machine, by a product of two matrices (a few hundredths of a second)."""
+    size = 768
+    left = np.ones((size, size), dtype=np.float32)
+    left @ left
+    started = time.perf_counter()
+    for _ in range(4):
+        left @ left
+    return float(4 * 2 * size**3 / max(1e-6, time.perf_counter() - started))
+
+
+def _count_tokens(example: TrainingExample, config: JobConfig) -> tuple[int, int]:
+    """(tokens of the prompt, tokens behind it), guessed from characters; prompts that are too long are left out later."""
+    text = example.render(lambda system, user: f"{system}\n{user}").text
+    prompt = min(config.max_prompt_tokens, round(len(text) / CHARACTERS_A_TOKEN) + 10)
+    if config.kind == "titles":
+        return prompt, round(sum(len(c.title) for c in example.candidates) / CHARACTERS_A_TOKEN) + len(example.pool)
+    return prompt, config.ppo.max_completion_tokens if config.kind in ("ppo", "grpo") else THOUGHT_TOKENS
