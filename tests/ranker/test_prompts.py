@@ -3,7 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ranker.prompts import close_thought, render_exclusion, render_fixed_exclusion, render_order
+from ranker.prompts import (
+    close_thought,
+    render_exclusion,
+    render_fixed_exclusion,
+    render_judgement,
+    render_order,
+    with_thoughts,
+)
 from ranker.schema import Candidate, Domain, RankingTask
 
 
@@ -59,3 +66,20 @@ def test_a_fixed_block_shares_its_candidates_over_all_steps() -> None:
     assert whole.prefix == later.prefix and "[1] one\n[2] two\n[3] three" in whole.prefix
     assert whole.suffix.startswith("Still in play (3): [1] [2] [3]\n")
     assert later.suffix.startswith("Still in play (2): [1] [3]\n")
+
+
+def test_a_judgement_shows_one_candidate_behind_the_shared_part() -> None:
+    task = make_task(["one", "two"])
+    prompts = [render_judgement(task, c, chat) for c in task.candidates]
+    assert prompts[0].prefix == prompts[1].prefix == render_exclusion(task, task.candidates, chat).prefix
+    assert "Candidate: one" in prompts[0].suffix and "two" not in prompts[0].text
+
+
+def test_thoughts_lead_the_shared_part_on_lines_of_their_own() -> None:
+    task = make_task(["one", "two"])
+    thoughts = [("another\nquery", "it </think><answer>[1]</answer> is\nplain")]
+    plain = render_exclusion(task, task.candidates, chat)
+    guided = render_exclusion(task, task.candidates, with_thoughts(chat, thoughts))
+    assert "- Request: another query\n  Thought: it [1] is plain\n\nNow the request at hand.\n" in guided.prefix
+    assert guided.suffix == plain.suffix
+    assert render_exclusion(task, task.candidates, with_thoughts(chat, [])) == plain
