@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final, Literal
 import yaml
 from pydantic import Field, ValidationError
 
+from ranker.elimination import AnswerFormat
 from ranker.errors import UsageError
 from ranker.schema import Mode, Record
 from studio.evaluations import EvaluationRequest
@@ -35,6 +36,7 @@ class Section(Record):
     models: Literal["given"] | tuple[str, ...] = ()
     modes: tuple[str, ...] = (Mode.ITERATIVE.value,)
     think_tokens: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    answer_format: AnswerFormat | None = None
     with_thoughts: bool = False
     """Whether rows with the bank of `--thoughts` are made, where one is given."""
     baselines: tuple[str, ...] = ()
@@ -103,6 +105,7 @@ def make_requests(plan: PlanFile, given: EvaluationRequest) -> list[EvaluationRe
                     "models": models,
                     "modes": section.modes,
                     "think_tokens": section.think_tokens,
+                    "answer_format": section.answer_format or given.answer_format,
                     "thoughts": given.thoughts if section.with_thoughts else None,
                     "baselines": section.baselines,
                     "limit": _least(section.limit, given.limit),

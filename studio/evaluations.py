@@ -9,7 +9,7 @@ from pathlib import Path
 from ranker.backends import Backend
 from ranker.baselines import BASELINES, make_baseline
 from ranker.datasets import load_tasks
-from ranker.elimination import MODES, RankConfig
+from ranker.elimination import MODES, AnswerFormat, RankConfig
 from ranker.errors import UsageError
 from ranker.evaluation import (
     PRESETS,
@@ -55,6 +55,8 @@ class EvaluationRequest(Record):
     """Modes of ranking and the methods that they are compared with (`METHODS`)."""
     think_tokens: tuple[int, ...] = ()
     """Thinking budgets; empty = as the model's card says."""
+    answer_format: AnswerFormat | None = None
+    """Instead of each model's own; such rows have it in their names."""
     thoughts: Path | None = None
     """A thought bank: every model in every mode that thinks gets another row with it."""
     baselines: tuple[str, ...] = ("random",)
@@ -152,9 +154,10 @@ def _baseline(spec: str) -> BaselineSystem:
 
 
 def _model_systems(name: str, request: EvaluationRequest, registry: Registry, models: "_Models") -> list[System]:
-    """A model by every mode and method, with every budget; `first-token` and the methods never think."""
+    """A model by every mode and method, with every budget; `first-token`, likelihoods and the methods never think."""
     card = registry.card(name)
     own = RankConfig(**card.ranking_defaults())
+    own = own.model_copy(update={"answer_format": request.answer_format or own.answer_format})
     bank = read_bank(request.thoughts) if request.thoughts else None
     systems: list[System] = []
     for mode in request.modes:
@@ -172,11 +175,18 @@ def _model_systems(name: str, request: EvaluationRequest, registry: Registry, mo
             continue
         if mode not in MODES:
             raise UsageError(f"--modes: {mode!r}: does not run: choose from {', '.join((*MODES, *METHODS))}")
-        for think_tokens in (0,) if mode == Mode.FIRST_TOKEN else request.think_tokens or (own.think_tokens,):
+        for think_tokens in _budgets(Mode(mode), own, request):
             config = own.model_copy(update={"mode": Mode(mode), "think_tokens": think_tokens})
             guides: list[ThoughtBank | None] = [None, bank] if bank and think_tokens else [None]
             systems += [_mode_system(card, config, request, models.loader(name), guide) for guide in guides]
     return systems
+
+
+def _budgets(mode: Mode, own: RankConfig, request: EvaluationRequest) -> tuple[int, ...]:
+    """Thinking budgets of a mode; where it never thinks, 0."""
+    if mode is Mode.FIRST_TOKEN or own.answer_format is AnswerFormat.LIKELIHOOD:
+        return (0,)
+    return request.think_tokens or (own.think_tokens,)
 
 
 def _mode_system(
@@ -196,6 +206,7 @@ def _mode_system(
         max_in_flight=request.max_in_flight,
         guide=guide,
         guide_options=guide.options if guide else None,
+        variant="" if config.answer_format is card.answer_format else f":{config.answer_format.value}",
         trained_on=request.trained_on.get(card.name, ()),
     )
 

@@ -259,9 +259,9 @@ async def timed_answers(
 def default_pairs(systems: Sequence[SystemInfo], against: str) -> list[tuple[str, str, str]]:
     """(family, a, b) of the comparisons that every file has, the short families first.
 
-    `iteration gain`: one at a time with the order of the first call's labels, same model. `thinking`: a mode with and without
-    thoughts, same model. `thought bank`: the same with and without one. `models`: every model with the first one, asked the
-    same way. `against`: each system with one of them.
+    `iteration gain`: one at a time with the order of the first call's labels, same model and answer format. `thinking`: a mode
+    with and without thoughts, same model. `thought bank`: the same with and without one. `models`: every model with the first
+    one in the same mode, each in its own answer format. `against`: each system with one of them.
     """
     models = [s for s in systems if s.kind == "model"]
     pairs = [(family, a.name, b.name) for a in models for b in models if a is not b and (family := _family(a, b))]
@@ -279,7 +279,7 @@ def _family(a: SystemInfo, b: SystemInfo) -> str | None:
     if a.model != b.model:
         is_same = (a.mode, budgets[0], is_guided_a) == (b.mode, budgets[1], is_guided_b)
         return "models" if is_same else None
-    if is_guided_b:
+    if is_guided_b or a.answer_format != b.answer_format:
         return None
     if is_guided_a:
         return "thought bank" if a.mode == b.mode and budgets[0] == budgets[1] else None

@@ -14,6 +14,7 @@ from ranker.backends.base import Backend
 from ranker.baselines import Baseline, without_relevance
 from ranker.baselines.words import FirstStage
 from ranker.elimination import (
+    AnswerFormat,
     Guide,
     RankConfig,
     RankEvent,
@@ -124,6 +125,7 @@ class ModelSystem:
         guide: Guide | None = None,
         guide_options: Mapping[str, Any] | None = None,
         trained_on: Sequence[str] = (),
+        variant: str = "",
     ) -> None:
         """
         Args:
@@ -137,13 +139,14 @@ class ModelSystem:
             guide: a thought bank; the system is then called `...+thoughts`.
             guide_options: which one.
             trained_on: domains, for the zero-shot matrix.
+            variant: stands in the name behind the mode, where one model is asked in several formats.
         """
         self._backend = backend
         self._config = config
         self._guide = guide
         self._stop_early, self._depth, self._max_in_flight = stop_early, depth, max_in_flight
         self._info = SystemInfo(
-            name=f"{model}/{config.mode.value}"
+            name=f"{model}/{config.mode.value}{variant}"
             + (f"@{config.think_tokens}" if config.think_tokens else "")
             + ("+thoughts" if guide else ""),
             kind="model",
@@ -182,7 +185,9 @@ class ModelSystem:
 
     async def _answer(self, dataset: EvaluationSet, task: RankingTask, backend: Backend, config: RankConfig) -> Answer:
         shown, rest = split_at_depth(task, self._depth)
-        fitted = fit_task(shown, backend if self._guide is None else self._guide(shown, backend), config)
+        asked = backend if self._guide is None else self._guide(shown, backend)
+        is_apart = config.answer_format is AnswerFormat.LIKELIHOOD  # no prompt shows the pool
+        fitted = fit_task(shown, asked, config, num_shown=1 if is_apart else None)
         relevant = {i for i, g in dataset.judged(task).items() if g >= dataset.binary_from}
         steps = await _rank(fitted.task, backend, config, self._guide, relevant if self._stop_early else None)
         left = make_remaining(fitted.task, config.seed, steps)

@@ -27,7 +27,7 @@ _FAMILIES: Final = {
     "iteration gain": "One at a time, less the order of the first call's label probabilities, of the same model.",
     "thinking": "With thoughts, less the same mode without.",
     "thought bank": "With thoughts about similar queries in the prompt, less the same without.",
-    "models": "A model, less the first one of the file asked the same way.",
+    "models": "A model, less the first one of the file in the same mode (each answers in its own format).",
     "against": "Every system, less one of them.",
 }
 """Family of comparisons -> what it shows."""

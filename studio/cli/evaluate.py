@@ -25,6 +25,7 @@ _DEFAULTS = {
     "seeds": 3,
     "against": "random",
     "tables": "md",
+    "answer": "auto",
     "batch": 16,
     "engine": "local",
     "workers": 2,
@@ -47,6 +48,16 @@ def add_parser(commands: Any) -> None:
             "eval --plan assets/results/plan.yaml --from DATA --models default --out evaluation.json",
         ),
     )
+    _add_data(parser)
+    _add_systems(parser)
+    _add_run(parser)
+    add_data_dir(parser)
+    add_json(parser)
+    parser.set_defaults(run=evaluate)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    """What is evaluated on."""
     parser.add_argument(
         "--plan", metavar="FILE.yaml", type=Path, help="run everything that a file lists (studio/evalplans.py)"
     )
@@ -71,6 +82,10 @@ def add_parser(commands: Any) -> None:
         "--split", choices=("test", "all"), help="the side of the split (default: the preset's; files: all)"
     )
     parser.add_argument("--qrels", metavar="FILE", type=Path, help="TREC judgements; query ids are task_ids")
+
+
+def _add_systems(parser: argparse.ArgumentParser) -> None:
+    """What is evaluated."""
     parser.add_argument("--models", metavar="X,Y", help="see `models list`; `default` is the default model")
     parser.add_argument(
         "--modes",
@@ -80,6 +95,12 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--think-tokens", metavar="T,U", help="thinking budgets (default: as the model's card says)")
     parser.add_argument(
+        "--answer",
+        choices=("auto", "free", "scored", "likelihood"),
+        default=_DEFAULTS["answer"],
+        help="how a decision is taken from a model (default: as its card says)",
+    )
+    parser.add_argument(
         "--thoughts", metavar="BANK", type=Path, help="another row with a thought bank (see `thoughts`)"
     )
     parser.add_argument(
@@ -88,6 +109,10 @@ def add_parser(commands: Any) -> None:
         default=_DEFAULTS["baselines"],
         help="names, `all`, `none`, NAME:MODEL for a model of yours, run:FILE for a TREC run (default: random)",
     )
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    """How much of it, where, and into which files."""
     parser.add_argument("--limit", metavar="N", type=int, help="queries a dataset: a fixed sample that grows with N")
     parser.add_argument("--mode-limits", metavar="MODE=N,...", help="fewer queries for a mode")
     parser.add_argument("--row-minutes", metavar="M", type=float, help="end a row then; the next run goes on with it")
@@ -108,9 +133,6 @@ def add_parser(commands: Any) -> None:
         "--tables", metavar="md,csv,tex", default=_DEFAULTS["tables"], help="beside --out (default: md)"
     )
     parser.add_argument("--runs", metavar="DIR", type=Path, help="write TREC run files there")
-    add_data_dir(parser)
-    add_json(parser)
-    parser.set_defaults(run=evaluate)
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -225,6 +247,7 @@ def _read_trained_on(arguments: argparse.Namespace) -> "dict[str, tuple[str, ...
 
 
 def _read_request(arguments: argparse.Namespace, registry: Any) -> "EvaluationRequest":
+    from ranker.elimination import AnswerFormat
     from ranker.evaluation import FORMATS
     from studio.cli.models import ensure_model
     from studio.evaluations import EvaluationRequest
@@ -249,6 +272,7 @@ def _read_request(arguments: argparse.Namespace, registry: Any) -> "EvaluationRe
         models=tuple(ensure_model(registry, None if name == "default" else name) for name in models),
         trained_on=_read_trained_on(arguments),
         modes=tuple(_split(arguments.modes)),
+        answer_format=None if arguments.answer == "auto" else AnswerFormat(arguments.answer),
         thoughts=arguments.thoughts,
         row_minutes=arguments.row_minutes,
         think_tokens=tuple(_number("--think-tokens", text) for text in _split(arguments.think_tokens)),

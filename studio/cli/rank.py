@@ -65,6 +65,8 @@ def add_parser(commands: Any) -> None:
 
 def rank(arguments: argparse.Namespace) -> int:
     """`rank`"""
+    from ranker.elimination import AnswerFormat
+    from ranker.errors import UsageError
     from ranker.tracefile import drop_torn_line
     from studio.cli.models import ensure_model
     from studio.runsummary import RunSummary
@@ -72,6 +74,7 @@ def rank(arguments: argparse.Namespace) -> int:
 
     _check_mode(arguments.mode)
     settings = read_settings(arguments)
+    guide = _read_thoughts(arguments.thoughts)
     with ExitStack() as stack:
         tasks = read_tasks(arguments.tasks, arguments.limit, settings, stack)
         registry = Registry(settings.models_dir)
@@ -84,7 +87,10 @@ def rank(arguments: argparse.Namespace) -> int:
             config = config.model_copy(update={"think_tokens": own["think_tokens"]})
         if arguments.out and (dropped := drop_torn_line(arguments.out)):
             print(f"{arguments.out}: the last line was torn: {dropped} bytes dropped", file=sys.stderr)
-        guide = _read_thoughts(arguments.thoughts)
+        if guide is not None and config.answer_format is AnswerFormat.LIKELIHOOD:
+            raise UsageError(
+                f"--thoughts: {arguments.thoughts}: {card.name} answers by likelihood and reads none: add --answer scored"
+            )
         done = _read_done(arguments.out, card.name, config, guide)
         summary, pending = RunSummary(), []
         for task in tasks:

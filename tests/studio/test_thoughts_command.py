@@ -42,6 +42,9 @@ def test_thoughts_are_kept_and_shown(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(words) == 0, "goes on with the same bank"
     assert main([w for w in words if w not in ("--thoughts", str(bank))]) == 2, "without it, it is another run"
 
+    assert main([*words[:-1], str(tmp_path / "other.jsonl"), "--answer", "likelihood"]) == 2
+    assert "answers by likelihood and reads none" in capsys.readouterr().err
+
     out = tmp_path / "r.json"
     words = ["eval", "--datasets", TASKS, "--models", "rules", "--think-tokens", "0,64", "--limit", "6", "--seeds", "1"]
     assert main([*words, "--thoughts", str(bank), "--row-minutes", "5", "--out", str(out)]) == 0
@@ -67,6 +70,18 @@ def test_a_plan_runs_as_one_command(tmp_path: Path) -> None:
     sizes = {(r["dataset"], r["system"]): r["n"] for r in results["rows"]}
     assert len(sizes) == 8
     assert (sizes["routing", "overlap"], sizes["passage", "rules/setwise"]) == (5, 3)
+
+
+def test_a_model_asked_in_another_format_is_another_row(tmp_path: Path) -> None:
+    out = tmp_path / "r.json"
+    words = ["eval", "--datasets", TASKS, "--models", "rules", "--modes", "iterative,first-token", "--limit", "5"]
+    words += ["--think-tokens", "0,8", "--seeds", "1", "--baselines", "none", "--out", str(out)]
+    assert main(words) == 0
+    assert main([*words, "--answer", "likelihood"]) == 0
+    systems = {s["name"]: s["answer_format"] for s in json.loads(out.read_text())["systems"]}
+    assert systems["rules/iterative@8"] == "free"
+    assert systems["rules/iterative:likelihood"] == systems["rules/first-token:likelihood"] == "likelihood"
+    assert "rules/iterative:likelihood@8" not in systems, "it does not think"
 
 
 @pytest.mark.parametrize(
