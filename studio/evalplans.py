@@ -36,7 +36,7 @@ class Section(Record):
     models: Literal["given"] | tuple[str, ...] = ()
     modes: tuple[str, ...] = (Mode.ITERATIVE.value,)
     think_tokens: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    answer_format: AnswerFormat | None = None
+    answer: AnswerFormat | None = None
     with_thoughts: bool = False
     """Whether rows with the bank of `--thoughts` are made, where one is given."""
     baselines: tuple[str, ...] = ()
@@ -105,7 +105,7 @@ def make_requests(plan: PlanFile, given: EvaluationRequest) -> list[EvaluationRe
                     "models": models,
                     "modes": section.modes,
                     "think_tokens": section.think_tokens,
-                    "answer_format": section.answer_format or given.answer_format,
+                    "answer": section.answer or given.answer,
                     "thoughts": given.thoughts if section.with_thoughts else None,
                     "baselines": section.baselines,
                     "limit": _least(section.limit, given.limit),

@@ -28,6 +28,7 @@ from ranker.evaluation.methods import METHODS
 from ranker.evaluation.trec import RunFile, load_qrels
 from ranker.schema import Mode, RankingTask, Record
 from ranker.thoughtbank import ThoughtBank, read_bank
+from studio.zeroshot import trained_on
 from trainer.registry import ModelCard, Registry
 
 FindTasks = Callable[[str], Sequence[RankingTask] | None]
@@ -49,13 +50,13 @@ class EvaluationRequest(Record):
     """`test` or `all`; None = the preset's own; stored datasets and files: `all`."""
     qrels: Path | None = None
     models: tuple[str, ...] = ()
-    trained_on: Mapping[str, tuple[str, ...]] = {}
-    """Model -> the domains that it was trained on, for the zero-shot matrix."""
+    trained_on: Mapping[str, str] = {}
+    """Model -> the domains that it was trained on, joined by a plus, for the zero-shot matrix; beside those of `studio.zeroshot`."""
     modes: tuple[str, ...] = (Mode.ITERATIVE.value,)
     """Modes of ranking and the methods that they are compared with (`METHODS`)."""
     think_tokens: tuple[int, ...] = ()
     """Thinking budgets; empty = as the model's card says."""
-    answer_format: AnswerFormat | None = None
+    answer: AnswerFormat | None = None
     """Instead of each model's own; such rows have it in their names."""
     thoughts: Path | None = None
     """A thought bank: every model in every mode that thinks gets another row with it."""
@@ -157,7 +158,7 @@ def _model_systems(name: str, request: EvaluationRequest, registry: Registry, mo
     """A model by every mode and method, with every budget; `first-token`, likelihoods and the methods never think."""
     card = registry.card(name)
     own = RankConfig(**card.ranking_defaults())
-    own = own.model_copy(update={"answer_format": request.answer_format or own.answer_format})
+    own = own.model_copy(update={"answer_format": request.answer or own.answer_format})
     bank = read_bank(request.thoughts) if request.thoughts else None
     systems: list[System] = []
     for mode in request.modes:
@@ -207,8 +208,14 @@ def _mode_system(
         guide=guide,
         guide_options=guide.options if guide else None,
         variant="" if config.answer_format is card.answer_format else f":{config.answer_format.value}",
-        trained_on=request.trained_on.get(card.name, ()),
+        trained_on=_trained_on(request).get(card.name, ()),
     )
+
+
+def _trained_on(request: EvaluationRequest) -> dict[str, tuple[str, ...]]:
+    """Model -> domains, as it is told and, in the zero-shot protocol, as the models are called."""
+    known = dict(trained_on()) if request.protocol == ZERO_SHOT else {}
+    return known | {name: tuple(domains.split("+")) for name, domains in request.trained_on.items()}
 
 
 class _Models:

@@ -6,7 +6,8 @@ stopped goes on, with or without Ray. Rows, tests and files are then made by `ru
 results are the same; times are those of the workers. Models are read by every worker from the same directory.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from ranker.errors import BackendError
@@ -66,13 +67,13 @@ def gather_on_ray(num_workers: int, *, address: str | None = None, num_gpus: flo
     """
     ray = _import_ray()
 
-    def gather(plan: Plan, journal: Journal, report: Report | None) -> None:
+    def gather(plan: Plan, journal: Journal, keep: Callable[[Answer], None], report: Report | None) -> None:
         shards = missing_shards(plan, journal)
         if not shards:
             return
         _connect(ray, address, num_workers)
         try:
-            _run(ray, plan, shards, journal, report, num_workers, num_gpus)
+            _run(ray, plan, shards, keep, report, num_workers, num_gpus)
         finally:
             ray.shutdown()
 
@@ -83,7 +84,7 @@ def _run(
     ray: Any,
     plan: Plan,
     shards: Sequence[Shard],
-    journal: Journal,
+    keep: Callable[[Answer], None],
     report: Report | None,
     num_workers: int,
     num_gpus: float,
@@ -105,7 +106,7 @@ def _run(
         (ready, *_), _ = ray.wait(list(running), num_returns=1)
         worker, shard = running.pop(ready)
         for answer in ray.get(ready):
-            journal.add(answer)
+            keep(answer)
         num_done += 1
         if report is not None:
             name, dataset = plan.systems[shard.system].info.name, plan.datasets[shard.dataset].name
@@ -125,6 +126,7 @@ def _connect(ray: Any, address: str | None, num_workers: int) -> None:
 
 
 def _import_ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
     try:
         import ray
     except ImportError as error:

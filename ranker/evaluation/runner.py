@@ -76,9 +76,9 @@ def journal_path(out: Path) -> Path:
 
 
 class Gather(Protocol):
-    """Answers a plan elsewhere (on a cluster) and puts the answers into the journal; what it leaves is answered here."""
+    """Answers a plan elsewhere (on a cluster); what the journal has is not asked again, and what it leaves is answered here."""
 
-    def __call__(self, plan: Plan, journal: Journal, report: Report | None) -> None: ...
+    def __call__(self, plan: Plan, journal: Journal, keep: Callable[[Answer], None], report: Report | None) -> None: ...
 
 
 def run_evaluation(
@@ -116,7 +116,7 @@ def run_evaluation(
             for one in plans:
                 if gather is not None:
                     with Journal(journal_path(out)) as journal:
-                        gather(one, journal, report)
+                        gather(one, journal, journal.add, report)
                 asyncio.run(run.go(one, report))
         finally:
             run.finish()

@@ -231,18 +231,14 @@ def _write_configs(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _read_trained_on(arguments: argparse.Namespace) -> "dict[str, tuple[str, ...]]":
-    """Model -> domains; those of `--configs` are known by their names."""
-    from ranker.evaluation import ZERO_SHOT
+def _read_trained_on(arguments: argparse.Namespace) -> dict[str, str]:
+    """Model -> domains, joined by a plus."""
     from ranker.evaluation.zeroshot import DOMAINS
-    from studio.zeroshot import trained_on
 
-    found = dict(trained_on()) if arguments.protocol == ZERO_SHOT else {}
-    for name, domains in _pairs(arguments.trained_on, "=", "--trained-on"):
-        found[name] = tuple(domains.split("+"))
-        for domain in found[name]:
-            if domain not in DOMAINS:
-                raise _usage(f"--trained-on: {domain!r}: choose from {', '.join(DOMAINS)}")
+    found = dict(_pairs(arguments.trained_on, "=", "--trained-on"))
+    for domain in "+".join(found.values()).split("+") if found else ():
+        if domain not in DOMAINS:
+            raise _usage(f"--trained-on: {domain!r}: choose from {', '.join(DOMAINS)}")
     return found
 
 
@@ -272,7 +268,7 @@ def _read_request(arguments: argparse.Namespace, registry: Any) -> "EvaluationRe
         models=tuple(ensure_model(registry, None if name == "default" else name) for name in models),
         trained_on=_read_trained_on(arguments),
         modes=tuple(_split(arguments.modes)),
-        answer_format=None if arguments.answer == "auto" else AnswerFormat(arguments.answer),
+        answer=None if arguments.answer == "auto" else AnswerFormat(arguments.answer),
         thoughts=arguments.thoughts,
         row_minutes=arguments.row_minutes,
         think_tokens=tuple(_number("--think-tokens", text) for text in _split(arguments.think_tokens)),

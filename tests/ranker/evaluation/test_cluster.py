@@ -22,7 +22,7 @@ from ranker.evaluation import (
     run_evaluation,
     to_csv,
 )
-from ranker.evaluation.answers import Journal
+from ranker.evaluation.answers import Answer, Journal
 from ranker.evaluation.cluster import SHARD_TASKS, answer_shard, gather_on_ray, missing_shards
 from ranker.evaluation.runner import Report
 from ranker.schema import Mode, RankingTask
@@ -54,11 +54,11 @@ def without_times(path: Path) -> dict[str, Any]:
     return {k: v for k, v in results.items() if not k.endswith("_at")}
 
 
-def gather_here(plan: Plan, journal: Journal, report: Report | None) -> None:
+def gather_here(plan: Plan, journal: Journal, keep: Callable[[Answer], None], report: Report | None) -> None:
     """What the workers do, one after the other."""
     for shard in missing_shards(plan, journal):
         for answer in asyncio.run(answer_shard(plan, shard)):
-            journal.add(answer)
+            keep(answer)
 
 
 def test_shards_cover_what_is_missing_and_give_the_same_file(dataset: EvaluationSet, tmp_path: Path) -> None:
