@@ -14,6 +14,8 @@ from ranker.schema import Candidate, Domain, RankingTask
 PROMPT_VERSION: Final = "elimination-1"
 THOUGHTS_VERSION: Final = "thoughts-1"
 """Of the section that a thought bank puts in front; written behind `PROMPT_VERSION`, with a plus."""
+PROBLEM_VERSION: Final = "reasoning-1"
+"""Of the prompts of reasoning transfer, which rank nothing."""
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
@@ -25,6 +27,8 @@ ChatText = Callable[[str, str], str]
 _BOUNDARY: Final = "\ue000"  # private-use character that marks where the shared part ends; removed from all task text
 
 _SYSTEM = "You rank candidates. Think briefly about the candidates before you answer, and keep to the answer format."
+
+_SOLVER = "You solve problems."
 
 _INTRODUCTION = {
     Domain.RECOMMENDATION: "A person chose these items, oldest first. Which candidate would they choose next?",
@@ -104,6 +108,17 @@ def render_judgement(task: RankingTask, candidate: Candidate, chat_text: ChatTex
     question = f"Is this candidate {_criterion(task)}?\nWrite {YES} or {NO} between {ANSWER_OPEN} and {ANSWER_CLOSE}."
     rest = f"Candidate: {_candidate_line(candidate)}\n\n{question}"
     return _assemble(_shared(task) + "\n\n", rest, _JUDGEMENT_OPENING, chat_text)
+
+
+def problem_text(question: str, *, has_options: bool) -> str:
+    """A problem of GSM8K or MathQA (`ranker.reasoning`), zero-shot; options are scored, not shown. Ours."""
+    how = "" if has_options else "Think step by step, then write the answer as a number at the end.\n"
+    return f"Question: {_clean(question)}\n{how}"
+
+
+def render_problem(text: str, chat_text: ChatText) -> Prompt:
+    """The prompt of a `problem_text`."""
+    return Prompt("", chat_text(_SOLVER, text))
 
 
 def with_thoughts(chat_text: ChatText, thoughts: Sequence[tuple[str, str]]) -> ChatText:

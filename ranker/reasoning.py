@@ -21,20 +21,19 @@ from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from ranker.backends.base import Backend, GenerateRequest, Prompt, ScoreRequest
+from ranker.backends.base import Backend, GenerateRequest, ScoreRequest
 from ranker.datasets import open_source
 from ranker.datasets.questions import Question, Questions
 from ranker.datasets.readers.base import Reader
 from ranker.datasets.readers.reasoning_files import GSM8K, MATHQA
 from ranker.errors import BackendError, DatasetError
+from ranker.prompts import PROBLEM_VERSION, problem_text, render_problem
 from ranker.schema import Record
 from ranker.statistics import bootstrap_interval, compare
 
 FORMAT: Final = "ranking-studio-reasoning-1"
-PROMPT_VERSION: Final = "reasoning-1"
 ANSWER_TOKENS: Final = 256
 """Budget of a written solution."""
-_SYSTEM: Final = "You solve problems."
 _NUMBER: Final = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 _READERS: Final[Mapping[str, Reader]] = {"gsm8k": GSM8K, "mathqa": MATHQA}
 SETS: Final = tuple(_READERS)
@@ -48,7 +47,7 @@ class Accuracy(Record):
     set_name: str
     model: str
     model_sha256: str | None = None
-    prompt_version: str = PROMPT_VERSION
+    prompt_version: str = PROBLEM_VERSION
     n: int
     accuracy: float
     low: float
@@ -254,10 +253,7 @@ def _make_task(name: str, questions: Sequence[Question]) -> Any:
         "task": name,
         "custom_dataset": lambda **_: datasets.DatasetDict({"test": docs}),
         "test_split": "test",
-        "doc_to_text": lambda doc: (
-            f"Question: {doc['question']}\n"
-            + ("" if is_choice else "Think step by step, then write the answer as a number at the end.\n")
-        ),
+        "doc_to_text": lambda doc: problem_text(doc["question"], has_options=is_choice),
         "target_delimiter": "",
         "num_fewshot": 0,
         "metric_list": [{"metric": m, "aggregation": "mean", "higher_is_better": True} for m in ("acc", "answered")],
@@ -304,7 +300,9 @@ def _make_model(backend: Backend, answer_tokens: int, report: Callable[[float], 
             async def score(context: str) -> None:
                 indices = contexts[context]
                 answers = tuple(requests[i].args[1] for i in indices)
-                scores = await backend.score(ScoreRequest(prompt=_prompt(backend, context), continuations=answers))
+                scores = await backend.score(
+                    ScoreRequest(prompt=render_problem(context, backend.chat_text), continuations=answers)
+                )
                 for i, log_prob in zip(indices, scores.log_probs, strict=True):
                     found[i] = (log_prob, False)
 
@@ -317,7 +315,9 @@ def _make_model(backend: Backend, answer_tokens: int, report: Callable[[float], 
             async def write(index: int) -> None:
                 context, options = requests[index].args
                 request = GenerateRequest(
-                    prompt=_prompt(backend, context), max_tokens=answer_tokens, stop=tuple(options["until"])
+                    prompt=render_problem(context, backend.chat_text),
+                    max_tokens=answer_tokens,
+                    stop=tuple(options["until"]),
                 )
                 async for chunk in backend.generate(request):
                     found[index] += chunk.text
@@ -344,7 +344,3 @@ async def _all(calls: Sequence[Callable[[], Any]], report: Callable[[float], Non
         report(done / len(calls))
 
     await asyncio.gather(*(one(call) for call in calls))
-
-
-def _prompt(backend: Backend, context: str) -> Prompt:
-    return Prompt("", backend.chat_text(_SYSTEM, context))

@@ -24,6 +24,7 @@ from ranker.schema import Mode, Record
 from studio.evaluations import EvaluationRequest
 
 MAX_PLAN_BYTES: Final = 1_000_000
+_SEEDS: Final = EvaluationRequest().num_seeds
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -43,7 +44,7 @@ class Section(Record):
     limit: Positive | None = None
     mode_limits: Mapping[str, Positive] = {}
     row_minutes: Annotated[float, Field(gt=0)] | None = None
-    seeds: Positive = 3
+    seeds: Positive = _SEEDS
     early_stop: bool = False
     depth: Positive | None = None
     compare: tuple[tuple[str, str], ...] = ()
@@ -111,7 +112,7 @@ def make_requests(plan: PlanFile, given: EvaluationRequest) -> list[EvaluationRe
                     "limit": _least(section.limit, given.limit),
                     "mode_limits": {**section.mode_limits},
                     "row_minutes": _least(section.row_minutes, given.row_minutes),
-                    "num_seeds": min(section.seeds, given.num_seeds),
+                    "num_seeds": _least(section.seeds, given.num_seeds if given.num_seeds != _SEEDS else None),
                     "stop_early": section.early_stop,
                     "depth": section.depth,
                     "compare": (*section.compare, *given.compare),
@@ -122,4 +123,5 @@ def make_requests(plan: PlanFile, given: EvaluationRequest) -> list[EvaluationRe
 
 
 def _least(*bounds: float | None) -> float | None:
+    """The smallest of those that are given."""
     return min((b for b in bounds if b is not None), default=None)

@@ -1,4 +1,4 @@
-"""The jobs of the zero-shot protocol: for each domain, a model that is trained on the two others.
+"""The jobs of the zero-shot protocol: for each domain, a model that is trained on the two others, by the shipped recipe.
 
 Writes the training sides of the paper's sets as files of tasks, and a job configuration for each model; whoever starts the
 jobs and promotes their checkpoints then evaluates them with `--protocol zero-shot`. It does not train.
@@ -17,10 +17,10 @@ from ranker.evaluation import ZERO_SHOT, open_preset, presets_of
 from ranker.evaluation.zeroshot import DOMAINS
 from ranker.schema import RankingTask
 from trainer.config import make_config
+from trainer.recipe import make_configs
 
 TASKS_A_SET: Final = 400
 """Training tasks taken of each of the paper's sets, in sampling order: domains then weigh about the same."""
-MAX_STEPS: Final = 100
 
 
 def write_zero_shot_jobs(
@@ -49,24 +49,22 @@ def write_zero_shot_jobs(
         by_domain.setdefault(tasks[0].domain.value, []).append(renamed)
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        num_tasks = {}
         for domain, sets in by_domain.items():
             mixed = [task for row in zip_longest(*sets) for task in row if task is not None]
+            num_tasks[domain] = len(mixed)
             text = "".join(f"{task_line(task)}\n" for task in mixed)
             (directory / f"train-{domain}.jsonl").write_text(text, encoding="utf-8")
-        domains = [d for d in DOMAINS if d in by_domain]
-        return [_write_job(directory, held_out, domains, model) for held_out in domains]
+        return [_write_job(directory, held_out, num_tasks, model) for held_out in DOMAINS if held_out in num_tasks]
     except OSError as error:
         raise UsageError(f"--configs: {directory}: {error.strerror}: choose another directory") from error
 
 
-def _write_job(directory: Path, held_out: str, domains: Sequence[str], model: str | None) -> Path:
-    job = {
-        "kind": "titles",
-        "name": model_name(held_out),
-        **({"model": model} if model else {}),
-        "data": {"tasks": [f"train-{d}.jsonl" for d in domains if d != held_out]},
-        "optimizer": {"max_steps": MAX_STEPS},
-    }
+def _write_job(directory: Path, held_out: str, num_tasks: Mapping[str, int], model: str | None) -> Path:
+    """The first job of `trainer.recipe`, on the domains that are not held out."""
+    kept = [d for d in num_tasks if d != held_out]
+    recipe = next(iter(make_configs([f"train-{d}.jsonl" for d in kept], sum(num_tasks[d] for d in kept)).values()))
+    job = {**recipe, "name": model_name(held_out), **({"model": model} if model else {})}
     make_config(job, place=model_name(held_out))
     path = directory / f"{model_name(held_out)}.yaml"
     head = f"# Zero-shot: trained on everything but {held_out}, to be asked about {held_out}.\n"

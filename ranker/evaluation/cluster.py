@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from ranker.errors import BackendError
+from ranker.errors import BackendError, RankingStudioError
 from ranker.evaluation.answers import Answer, AnswerKey, Journal
 from ranker.evaluation.runner import Gather, Plan, Report, timed_answers
 
@@ -105,7 +105,7 @@ def _run(
     while running:
         (ready, *_), _ = ray.wait(list(running), num_returns=1)
         worker, shard = running.pop(ready)
-        for answer in ray.get(ready):
+        for answer in _result(ray, ready):
             keep(answer)
         num_done += 1
         if report is not None:
@@ -113,6 +113,20 @@ def _run(
             report(dataset, name, num_done, len(shards))
         if (following := next(left, None)) is not None:
             running[worker.answer.remote(following)] = (worker, following)
+
+
+def _result(ray: Any, ready: Any) -> list[Answer]:
+    """The answers of a shard; what went wrong in a worker as if it had gone wrong here."""
+    try:
+        answers: list[Answer] = ray.get(ready)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, RankingStudioError):
+            raise error.cause from error
+        raise
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise BackendError(f"--engine ray: a worker was lost: {reason}: run it again to go on") from error
+    return answers
 
 
 def _connect(ray: Any, address: str | None, num_workers: int) -> None:

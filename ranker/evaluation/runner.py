@@ -131,6 +131,7 @@ class _Run:
 
     def __init__(self, plans: Sequence[Plan], out: Path, command: str) -> None:
         self._plans, self._out = plans, out
+        self._asked: dict[tuple[str, str], int] = {}
         old = read_results(out) if out.exists() else None
         commands = list(old.commands) if old else []
         if command not in commands:
@@ -167,6 +168,9 @@ class _Run:
         """One system on one dataset; its row is made even if the run ends in the middle."""
         tasks, seeds = plan.tasks(dataset, system), plan.seeds
         key, name = system.info.key, system.info.name
+        if self._asked.get((dataset.key, key), 0) >= len(tasks):
+            return  # an earlier plan of this run has the row, with as many queries or more
+        self._asked[dataset.key, key] = len(tasks)
         answers: dict[tuple[int, str], Answer] = {}
         for seed in seeds:
             for task in tasks:

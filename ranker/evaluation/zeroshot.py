@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from ranker.evaluation.results import DatasetRecord, Results, Row
+from ranker.evaluation.systems import SystemInfo
 from ranker.metrics import Floats
 from ranker.statistics import NUM_DRAWS, Interval
 
@@ -35,23 +36,22 @@ def zero_shot_cells(results: Results) -> dict[tuple[str, str], Cell]:
     trained = [s for s in results.systems if s.options.get("trained_on")]
     cells: dict[tuple[str, str], Cell] = {}
     for system in trained:
-        base = next(
-            (
-                s
-                for s in results.systems
-                if s.kind == "model"
-                and not s.options.get("trained_on")
-                and (s.mode, s.think_tokens, "thoughts" in s.options)
-                == (system.mode, system.think_tokens, "thoughts" in system.options)
-            ),
-            None,
-        )
+        base = next((s for s in results.systems if _is_untrained(s) and _asked(s) == _asked(system)), None)
         for domain in DOMAINS:
             is_zero_shot = domain not in system.options["trained_on"]
             for name, against, mark in ((base.name if base else None, None, False), (system.name, base, is_zero_shot)):
                 if name and (cell := _cell(results, name, against.name if against else None, domain, mark)):
                     cells[name, domain] = cell
     return cells
+
+
+def _is_untrained(system: SystemInfo) -> bool:
+    return system.kind == "model" and not system.options.get("trained_on")
+
+
+def _asked(system: SystemInfo) -> tuple[object, ...]:
+    """How a model is asked."""
+    return system.mode, system.answer_format, system.think_tokens, "thoughts" in system.options
 
 
 def zero_shot_matrix(results: Results) -> str:

@@ -178,6 +178,8 @@ def _make_plans(
     from studio.evaluations import Opened, make_plan
 
     requests = [request] if arguments.plan is None else make_requests(read_plan(arguments.plan), request)
+    if not requests:
+        raise _usage(f"--plan: {arguments.plan}: nothing to run: its sections need --models, or have other datasets")
     opened: Opened = {}
     return [make_plan(one, registry, lambda name: _stored_tasks(settings, name), opened) for one in requests]
 

@@ -167,7 +167,10 @@ def test_several_plans_fill_one_file(dataset: EvaluationSet, tmp_path: Path) -> 
             datasets=[dataset], systems=[_system(CountingBackend())], limit=6, pairs=[("bm25", "scripted/iterative@64")]
         ),
     ]
-    results = run_evaluation(plans, tmp_path / "r.json", command="c")
+    again = Plan(
+        datasets=[dataset], systems=[_system(CountingBackend())], limit=2
+    )  # of the same row: the larger counts
+    results = run_evaluation([*plans, again], tmp_path / "r.json", command="c")
     assert [(r.system, r.n) for r in results.rows] == [("random", 12), ("bm25", 12), ("scripted/iterative@64", 6)]
     assert ("asked", "bm25") in {(d.family, d.a) for d in results.differences}
 
