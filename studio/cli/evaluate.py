@@ -180,6 +180,9 @@ def _make_plans(
     requests = [request] if arguments.plan is None else make_requests(read_plan(arguments.plan), request)
     if not requests:
         raise _usage(f"--plan: {arguments.plan}: nothing to run: its sections need --models, or have other datasets")
+    if arguments.engine == "ray" and any(one.row_minutes for one in requests):
+        print("Rows are not bounded by minutes with --engine ray; --limit and --mode-limits hold.", file=sys.stderr)
+        requests = [one.model_copy(update={"row_minutes": None}) for one in requests]
     opened: Opened = {}
     return [make_plan(one, registry, lambda name: _stored_tasks(settings, name), opened) for one in requests]
 
@@ -190,8 +193,6 @@ def _read_engine(arguments: argparse.Namespace) -> "Gather | None":
 
     if arguments.engine != "ray":
         return None
-    if arguments.row_minutes is not None:
-        raise _usage("--row-minutes: is not for --engine ray: use --limit and --mode-limits")
     return gather_on_ray(arguments.workers, address=arguments.ray_address, num_gpus=arguments.gpus_per_worker)
 
 
@@ -229,6 +230,12 @@ def _write_configs(arguments: argparse.Namespace) -> int:
         "--models",
         names,
     ]
+    words += [
+        "--modes",
+        "first-token",
+        "--answer",
+        "likelihood",
+    ]  # the untrained one is asked as the others were taught
     print(f"  {shlex.join([*words, '--out', 'zero-shot.json'])}")
     return 0
 

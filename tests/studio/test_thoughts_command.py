@@ -116,7 +116,9 @@ def test_zero_shot_jobs_miss_one_domain_each(tmp_path: Path, capsys: pytest.Capt
 
     words = ["eval", "--protocol", "zero-shot", "--from", str(DATA), "--configs", str(tmp_path), "--limit", "20"]
     assert main([*words, "--datasets", "rec-movie-100k,router-cost,passage-5,passage-7"]) == 0
-    assert "models add CHECKPOINT --as without-passage" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "models add CHECKPOINT --as without-passage" in said
+    assert "--modes first-token --answer likelihood" in said
     config = read_config(tmp_path / "without-passage.yaml")
     assert [Path(p).name for p in config.data.tasks] == ["train-recommendation.jsonl", "train-routing.jsonl"]
     trained = list(load_tasks(tmp_path / "train-passage.jsonl"))
