@@ -19,6 +19,7 @@ from ranker.decisions import Decide, decide_by_likelihood, exclude_one, order_al
 from ranker.errors import UsageError
 from ranker.events import (
     AnswerFormat,
+    Guide,
     RankConfig,
     RankEvent,
     ReasoningDelta,
@@ -32,6 +33,7 @@ from ranker.schema import Decider, EliminationStep, Mode, Outcome, RankingTask, 
 __all__ = [
     "MODES",
     "AnswerFormat",
+    "Guide",
     "RankConfig",
     "RankEvent",
     "ReasoningDelta",
@@ -42,6 +44,7 @@ __all__ = [
     "make_presentation_order",
     "make_remaining",
     "make_trace",
+    "prompt_version",
     "rank",
     "rank_events",
     "rank_tasks",
@@ -97,7 +100,12 @@ def make_person_step(
 
 
 async def rank_events(
-    task: RankingTask, backend: Backend, config: RankConfig, *, steps: Sequence[EliminationStep] = ()
+    task: RankingTask,
+    backend: Backend,
+    config: RankConfig,
+    *,
+    steps: Sequence[EliminationStep] = (),
+    guide: Guide | None = None,
 ) -> AsyncIterator[RankEvent]:
     """Rank `task`, and tell of everything as it happens.
 
@@ -106,6 +114,7 @@ async def rank_events(
         backend: a loaded model.
         config: mode, seed and budgets. Temperature 0 and the same seed give the same steps again.
         steps: finished steps to continue behind (a run that was interrupted or branched).
+        guide: puts similar cases in front of the prompts.
 
     Yields:
         StepStarted, ReasoningDelta (any number), StepFinished for each step; at last TraceFinished.
@@ -117,26 +126,38 @@ async def rank_events(
     if config.mode not in MODES:
         raise UsageError(f"mode: {config.mode.value!r} does not run yet. Choose one of: {', '.join(MODES)}.")
     decide = decide_by_likelihood if config.answer_format is AnswerFormat.LIKELIHOOD else _DECIDE[config.mode]
+    asked = backend if guide is None else guide(task, backend)
     done = list(steps)
     candidates = [task.candidate(i) for i in make_presentation_order(task, config.seed)]
     while len(remaining := make_remaining(task, config.seed, done)) > 1:
         pool = [task.candidate(i) for i in remaining]
         yield StepStarted(len(done), remaining)
-        async for event in decide(task, candidates, pool, len(done), backend, config):
+        async for event in decide(task, candidates, pool, len(done), asked, config):
             if isinstance(event, StepFinished):
                 done.append(event.step)
             yield event
-    yield TraceFinished(make_trace(task, backend.name, config, done))
+    yield TraceFinished(make_trace(task, backend.name, config, done, guide))
 
 
-def make_trace(task: RankingTask, model: str, config: RankConfig, steps: Sequence[EliminationStep]) -> RankingTrace:
+def prompt_version(guide: Guide | None = None) -> str:
+    """What traces say about the prompts: the renderer's version, and the guide's behind a plus."""
+    return PROMPT_VERSION if guide is None else f"{PROMPT_VERSION}+{guide.version}"
+
+
+def make_trace(
+    task: RankingTask,
+    model: str,
+    config: RankConfig,
+    steps: Sequence[EliminationStep],
+    guide: Guide | None = None,
+) -> RankingTrace:
     """The trace of a full sequence of steps. Raises ValueError if it is not full."""
     return RankingTrace(
         task_id=task.task_id,
         model=model,
         mode=config.mode,
         seed=config.seed,
-        prompt_version=PROMPT_VERSION,
+        prompt_version=prompt_version(guide),
         ranking=make_ranking(steps),
         steps=tuple(steps),
         totals=Totals.of(steps),
@@ -147,13 +168,18 @@ def rank(task: RankingTask, backend: Backend, config: RankConfig) -> RankingTrac
     """Rank one task and wait for it. Not to be called where an event loop runs."""
 
     async def first() -> RankingTrace:
-        return await _rank_one(task, backend, config)
+        return await _rank_one(task, backend, config, None)
 
     return asyncio.run(first())
 
 
 async def rank_tasks(
-    tasks: Iterable[RankingTask], backend: Backend, config: RankConfig, *, max_in_flight: int = 16
+    tasks: Iterable[RankingTask],
+    backend: Backend,
+    config: RankConfig,
+    *,
+    max_in_flight: int = 16,
+    guide: Guide | None = None,
 ) -> AsyncIterator[RankingTrace]:
     """Rank many tasks, `max_in_flight` at a time, each as its own chain; yields traces in order of completion.
 
@@ -164,7 +190,7 @@ async def rank_tasks(
     try:
         while True:
             while len(running) < max_in_flight and (task := next(source, None)) is not None:
-                running.add(asyncio.create_task(_rank_one(task, backend, config)))
+                running.add(asyncio.create_task(_rank_one(task, backend, config, guide)))
             if not running:
                 return
             finished, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -176,9 +202,9 @@ async def rank_tasks(
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _rank_one(task: RankingTask, backend: Backend, config: RankConfig) -> RankingTrace:
+async def _rank_one(task: RankingTask, backend: Backend, config: RankConfig, guide: Guide | None) -> RankingTrace:
     trace: RankingTrace | None = None
-    async for event in rank_events(task, backend, config):
+    async for event in rank_events(task, backend, config, guide=guide):
         if isinstance(event, TraceFinished):
             trace = event.trace
     assert trace is not None, "rank_events ends with TraceFinished"

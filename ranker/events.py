@@ -1,12 +1,12 @@
 """How a ranking is asked for, and what is told while it is made."""
 
 from enum import StrEnum
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Protocol
 
 from pydantic import Field
 
-from ranker.backends.base import BULK
-from ranker.schema import EliminationStep, Mode, RankingTrace, Record
+from ranker.backends.base import BULK, Backend
+from ranker.schema import EliminationStep, Mode, RankingTask, RankingTrace, Record
 
 
 class AnswerFormat(StrEnum):
@@ -34,6 +34,17 @@ class RankConfig(Record):
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     answer_format: AnswerFormat = AnswerFormat.SCORED
     priority: int = BULK
+
+
+class Guide(Protocol):
+    """Puts something about the task in front of every prompt (a thought bank)."""
+
+    @property
+    def version(self) -> str:
+        """Of what it writes; stands behind the prompt version in traces."""
+
+    def __call__(self, task: RankingTask, backend: Backend) -> Backend:
+        """The backend as it is to be asked about `task`."""
 
 
 class StepStarted(NamedTuple):

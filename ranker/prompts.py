@@ -12,9 +12,14 @@ from ranker.backends.base import Prompt
 from ranker.schema import Candidate, Domain, RankingTask
 
 PROMPT_VERSION: Final = "elimination-1"
+THOUGHTS_VERSION: Final = "thoughts-1"
+"""Of the section that a thought bank puts in front; written behind `PROMPT_VERSION`, with a plus."""
+PROBLEM_VERSION: Final = "reasoning-1"
+"""Of the prompts of reasoning transfer, which rank nothing."""
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
+YES, NO = "Yes", "No"
 
 ChatText = Callable[[str, str], str]
 """(system, user) -> the text up to where the assistant writes, as `Backend.chat_text` makes it."""
@@ -22,6 +27,8 @@ ChatText = Callable[[str, str], str]
 _BOUNDARY: Final = "\ue000"  # private-use character that marks where the shared part ends; removed from all task text
 
 _SYSTEM = "You rank candidates. Think briefly about the candidates before you answer, and keep to the answer format."
+
+_SOLVER = "You solve problems."
 
 _INTRODUCTION = {
     Domain.RECOMMENDATION: "A person chose these items, oldest first. Which candidate would they choose next?",
@@ -48,6 +55,7 @@ _LIKELIHOOD_OPENING = {
 }
 LIKELIHOOD_WORDS: Final = 96
 """Words of a query or passage that the likelihood prompts show; of longer ones the first three quarters and the end."""
+_JUDGEMENT_OPENING = "I compare the candidate with what is asked for.\n" + THINK_OPEN
 _EXCLUSION_OPENING = "I compare the candidates and look for the one that fits least.\n" + THINK_OPEN
 _ORDER_OPENING = "I compare the candidates and look for the one that fits best.\n" + THINK_OPEN
 
@@ -93,6 +101,40 @@ def render_choice(task: RankingTask, pool: Sequence[Candidate], chat_text: ChatT
         f"Write the number of only that candidate between {ANSWER_OPEN} and {ANSWER_CLOSE}."
     )
     return _render(task, pool, question, _ORDER_OPENING, chat_text)
+
+
+def render_judgement(task: RankingTask, candidate: Candidate, chat_text: ChatText) -> Prompt:
+    """Ask whether one candidate, shown alone, is the best one, yes or no (evaluation method `pointwise`). Ours."""
+    question = f"Is this candidate {_criterion(task)}?\nWrite {YES} or {NO} between {ANSWER_OPEN} and {ANSWER_CLOSE}."
+    rest = f"Candidate: {_candidate_line(candidate)}\n\n{question}"
+    return _assemble(_shared(task) + "\n\n", rest, _JUDGEMENT_OPENING, chat_text)
+
+
+def problem_text(question: str, *, has_options: bool) -> str:
+    """A problem of GSM8K or MathQA (`ranker.reasoning`), zero-shot; options are scored, not shown. Ours."""
+    how = "" if has_options else "Think step by step, then write the answer as a number at the end.\n"
+    return f"Question: {_clean(question)}\n{how}"
+
+
+def render_problem(text: str, chat_text: ChatText) -> Prompt:
+    """The prompt of a `problem_text`."""
+    return Prompt("", chat_text(_SOLVER, text))
+
+
+def with_thoughts(chat_text: ChatText, thoughts: Sequence[tuple[str, str]]) -> ChatText:
+    """A chat template that shows (query, reasoning) of similar cases ahead of every message (the thought bank).
+
+    They are the same over all steps of a task and so belong to the prefix. What is shown is text of other tasks and models:
+    it is put on one line each, and tags of the answer format are taken out. Changes `THOUGHTS_VERSION`, not the other prompts.
+    Source: the paper, IRanker-CoT; the wording is ours.
+    """
+    if not thoughts:
+        return chat_text
+    lines = ["Examples of how similar requests were thought about:"]
+    for query, reasoning in thoughts:
+        lines.append(f"- Request: {_one_line(_without_tags(query))}\n  Thought: {_one_line(_without_tags(reasoning))}")
+    section = "\n".join(lines) + "\n\nNow the request at hand.\n"
+    return lambda system, user: chat_text(system, section + user)
 
 
 def render_fixed_exclusion(
@@ -198,6 +240,12 @@ def _shorten(text: str) -> str:
         return " ".join(words)
     first = LIKELIHOOD_WORDS * 3 // 4
     return " ".join([*words[:first], "...", *words[first - LIKELIHOOD_WORDS :]])
+
+
+def _without_tags(text: str) -> str:
+    for tag in (THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE):
+        text = text.replace(tag, " ")
+    return text
 
 
 def _one_line(text: str) -> str:

@@ -18,7 +18,7 @@ from ranker.errors import UsageError
 __all__ = ["BASELINES", "Baseline", "Training", "make_baseline", "query_text", "without_relevance"]
 
 _WITH_MODEL: Final[Mapping[str, Callable[[str], Baseline]]] = {
-    b.name: b for b in (Embeddings, CrossEncoder, EmbeddingKNNRouter)
+    b.name: b for b in (Embeddings, CrossEncoder, EmbeddingKNNRouter, SASRec)
 }
 _PLAIN: Final[Mapping[str, Callable[[], Baseline]]] = {
     b.name: b
@@ -27,7 +27,6 @@ _PLAIN: Final[Mapping[str, Callable[[], Baseline]]] = {
         Popularity,
         ItemKNN,
         BPR,
-        SASRec,
         FirstStage,
         Overlap,
         BM25,
@@ -42,7 +41,7 @@ BASELINES: Final = (*_PLAIN, *_WITH_MODEL)
 
 
 def make_baseline(spec: str) -> Baseline:
-    """A baseline by `name` or `name:model` (`cross-encoder:models/mine`).
+    """A baseline by `name` or `name:model` (`cross-encoder:models/mine`; `sasrec:20` is for 20 epochs).
 
     Raises:
         UsageError: if there is none of that name, or it takes no model.

@@ -87,6 +87,18 @@ class EmbeddingKNNRouter:
         return vote([self._training[i] for i in nearest], task, self._mean)
 
 
+def has_packaged_model() -> bool:
+    """Whether texts can be embedded without a model of the user's: library and packaged model are installed."""
+    return find_spec("sentence_transformers") is not None and find_spec(PACKAGED_MODEL) is not None
+
+
+def embed(texts: Sequence[str], model: str = "") -> NDArray[np.float32]:
+    """A unit vector for each text (texts, dimensions), each text computed once. Raises BackendError without the extra."""
+    embedder = _embedder(model)
+    embedder.learn(texts)
+    return np.stack([embedder.vector(text) for text in texts])
+
+
 class _Embedder:
     """Texts to unit vectors, each text once."""
 

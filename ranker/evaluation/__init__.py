@@ -4,19 +4,21 @@ The path: `EvaluationSet` and `System` -> `run_evaluation` -> answers (journal) 
 studio nor the registry of models: whoever calls gives loaded backends.
 """
 
-from ranker.evaluation.protocols import PRESETS, PROTOCOLS, open_preset, presets_of
+from ranker.evaluation.protocols import PRESETS, PROTOCOLS, ZERO_SHOT, open_preset, presets_of
 from ranker.evaluation.results import Results, read_results, write_results
 from ranker.evaluation.runner import Plan, journal_path, run_evaluation
 from ranker.evaluation.sets import EvaluationSet, make_set, split_set
-from ranker.evaluation.systems import BaselineSystem, ModelSystem, System, SystemInfo
+from ranker.evaluation.systems import BaselineSystem, MethodSystem, ModelSystem, System, SystemInfo
 from ranker.evaluation.tables import FORMATS, to_csv, to_latex, to_markdown
 
 __all__ = [
     "FORMATS",
     "PRESETS",
     "PROTOCOLS",
+    "ZERO_SHOT",
     "BaselineSystem",
     "EvaluationSet",
+    "MethodSystem",
     "ModelSystem",
     "Plan",
     "Results",

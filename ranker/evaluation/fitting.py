@@ -25,26 +25,32 @@ class FittedTask(NamedTuple):
     is_cut: bool
 
 
-def fit_task(task: RankingTask, backend: Backend, config: RankConfig) -> FittedTask:
-    """The task, its texts cut to as many words as fit with thought and answer; the shortest cut even if it does not fit."""
+def fit_task(task: RankingTask, backend: Backend, config: RankConfig, *, num_shown: int | None = None) -> FittedTask:
+    """The task, its texts cut to as many words as fit with thought and answer; the shortest cut even if it does not fit.
+
+    `num_shown`: candidates that one prompt shows at most, where that is not all of them.
+    """
+    num_shown = min(num_shown or len(task.candidates), len(task.candidates))
     budget = backend.context_tokens - config.think_tokens - config.answer_tokens - _SLACK_TOKENS
-    budget -= _TOKENS_PER_CANDIDATE * len(task.candidates)
-    if _num_tokens(task, backend) <= budget:
+    budget -= _TOKENS_PER_CANDIDATE * num_shown
+    if _num_tokens(task, backend, num_shown) <= budget:
         return FittedTask(task, False)
     cut = task
     for num_words in _TEXT_WORDS:
         cut = _cut_texts(task, num_words)
-        if _num_tokens(cut, backend) <= budget:
+        if _num_tokens(cut, backend, num_shown) <= budget:
             return FittedTask(cut, True)
     for num_words in _QUERY_WORDS:
         shorter = cut.model_copy(update={"query": _first_words(task.query, num_words)})
-        if _num_tokens(shorter, backend) <= budget:
+        if _num_tokens(shorter, backend, num_shown) <= budget:
             return FittedTask(shorter, True)
     return FittedTask(shorter, True)
 
 
-def _num_tokens(task: RankingTask, backend: Backend) -> int:
-    return backend.count_tokens([render_exclusion(task, task.candidates, backend.chat_text).text])[0]
+def _num_tokens(task: RankingTask, backend: Backend, num_shown: int) -> int:
+    """Of the longest prompt that shows `num_shown` candidates."""
+    longest = sorted(task.candidates, key=lambda c: -len(c.text))[:num_shown]
+    return backend.count_tokens([render_exclusion(task, longest, backend.chat_text).text])[0]
 
 
 def _cut_texts(task: RankingTask, num_words: int) -> RankingTask:

@@ -3,6 +3,7 @@
     paper   the paper's counts: 20 titles and 20 candidates, routers by scenario, 5 / 7 / 9 passages
     hard    candidates that a retriever or popularity chose, instead of random ones
     trec    first-stage lists with graded judgements: nDCG@10
+    zero-shot   the paper's sets, test side only: models that were trained on two of the domains are asked about the third
 
 A preset names a folder below the directory that the user gives; where there is no such folder the directory itself is read.
 """
@@ -118,14 +119,16 @@ PRESETS: Final[Mapping[str, Preset]] = {
         _judged("wikiqa", "passage/wikiqa", "mrr", relevant="some"),
     )
 }
-PROTOCOLS: Final = ("paper", "hard", "trec")
+ZERO_SHOT: Final = "zero-shot"
+PROTOCOLS: Final = ("paper", "hard", "trec", ZERO_SHOT)
 
 
 def presets_of(protocol: str) -> list[str]:
     """Names of the presets of a protocol. Raises UsageError if there is no such protocol."""
     if protocol not in PROTOCOLS:
         raise UsageError(f"--protocol: {protocol!r}: no such protocol: choose one of {', '.join(PROTOCOLS)}")
-    return [p.name for p in PRESETS.values() if protocol in p.protocols]
+    wanted = "paper" if protocol == ZERO_SHOT else protocol
+    return [p.name for p in PRESETS.values() if wanted in p.protocols]
 
 
 def open_preset(name: str, directory: Path, *, split: str | None = None) -> EvaluationSet:

@@ -108,6 +108,8 @@ class DatasetRecord(Record):
     """Smallest, median, largest."""
     mean_relevant: float
     binary_from: float = 1.0
+    domain: str = ""
+    """Of its first task."""
     paper_name: str | None = None
     notes: tuple[str, ...] = ()
 

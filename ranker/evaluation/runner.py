@@ -13,6 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from math import inf
 from pathlib import Path
 from typing import Final, Protocol, TypeVar, cast
 
@@ -34,6 +35,8 @@ _PACKAGES: Final = ("torch", "transformers", "numpy", "bm25s", "sentence-transfo
 
 _CHUNK_TASKS: Final = 32
 """A run that is stopped has all seeds of nearly all that it began."""
+_BOUNDED_CHUNK_TASKS: Final = 8
+"""Where a row's time is bounded: it is looked at between chunks."""
 
 
 class Report(Protocol):
@@ -51,6 +54,8 @@ class Plan:
     seeds: Sequence[int] = (0, 1, 2)
     limit: int | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
+    row_s: float | None = None
+    """Seconds for one row; when they are over it ends behind the chunk that it is in, and a later run goes on."""
     pairs: Sequence[tuple[str, str]] = ()
     """Names of systems to compare, beside those that always are."""
     against: str = "random"
@@ -70,14 +75,28 @@ def journal_path(out: Path) -> Path:
     return out.with_name(out.stem + ".journal.jsonl")
 
 
-def run_evaluation(plan: Plan, out: Path, *, command: str, report: Report | None = None) -> Results:
+class Gather(Protocol):
+    """Answers a plan elsewhere (on a cluster); what the journal has is not asked again, and what it leaves is answered here."""
+
+    def __call__(self, plan: Plan, journal: Journal, keep: Callable[[Answer], None], report: Report | None) -> None: ...
+
+
+def run_evaluation(
+    plan: Plan | Sequence[Plan],
+    out: Path,
+    *,
+    command: str,
+    report: Report | None = None,
+    gather: Gather | None = None,
+) -> Results:
     """Run what is missing, and write the results file after each cell.
 
     Args:
-        plan: what to run.
+        plan: what to run; several are run one after the other into the same file.
         out: results file (JSON); answers go to `journal_path(out)`.
         command: how to run it again; written into the file.
         report: told of each answer.
+        gather: answers what it can before this process does.
 
     Raises:
         UsageError: if another run writes to `out`.
@@ -91,9 +110,14 @@ def run_evaluation(plan: Plan, out: Path, *, command: str, report: Report | None
     except Timeout as error:
         raise UsageError(f"--out: {out}: another evaluation writes to it: wait or choose another file") from error
     try:
-        run = _Run(plan, out, command)
+        plans = [plan] if isinstance(plan, Plan) else list(plan)
+        run = _Run(plans, out, command)
         try:
-            asyncio.run(run.go(report))
+            for one in plans:
+                if gather is not None:
+                    with Journal(journal_path(out)) as journal:
+                        gather(one, journal, journal.add, report)
+                asyncio.run(run.go(one, report))
         finally:
             run.finish()
         return run.results
@@ -105,8 +129,9 @@ def run_evaluation(plan: Plan, out: Path, *, command: str, report: Report | None
 class _Run:
     """The state of one run."""
 
-    def __init__(self, plan: Plan, out: Path, command: str) -> None:
-        self._plan, self._out = plan, out
+    def __init__(self, plans: Sequence[Plan], out: Path, command: str) -> None:
+        self._plans, self._out = plans, out
+        self._asked: dict[tuple[str, str], int] = {}
         old = read_results(out) if out.exists() else None
         commands = list(old.commands) if old else []
         if command not in commands:
@@ -126,21 +151,26 @@ class _Run:
             published=PUBLISHED,
         )
 
-    async def go(self, report: Report | None) -> None:
+    async def go(self, plan: Plan, report: Report | None) -> None:
         with Journal(journal_path(self._out)) as journal:
             try:
-                for system in self._plan.systems:
-                    for dataset in self._plan.datasets:
+                for system in plan.systems:
+                    for dataset in plan.datasets:
                         if system.suits(dataset):
-                            await self._cell(journal, dataset, system, report)
+                            await self._cell(plan, journal, dataset, system, report)
             finally:
-                if self._plan.close is not None:
-                    await self._plan.close()
+                if plan.close is not None:
+                    await plan.close()
 
-    async def _cell(self, journal: Journal, dataset: EvaluationSet, system: System, report: Report | None) -> None:
+    async def _cell(
+        self, plan: Plan, journal: Journal, dataset: EvaluationSet, system: System, report: Report | None
+    ) -> None:
         """One system on one dataset; its row is made even if the run ends in the middle."""
-        tasks, seeds = self._plan.tasks(dataset, system), self._plan.seeds
+        tasks, seeds = plan.tasks(dataset, system), plan.seeds
         key, name = system.info.key, system.info.name
+        if self._asked.get((dataset.key, key), 0) >= len(tasks):
+            return  # an earlier plan of this run has the row, with as many queries or more
+        self._asked[dataset.key, key] = len(tasks)
         answers: dict[tuple[int, str], Answer] = {}
         for seed in seeds:
             for task in tasks:
@@ -149,16 +179,21 @@ class _Run:
         num_all = len(tasks) * len(seeds)
         if len(answers) == num_all and self._has(dataset, key, tasks, seeds):
             return
+        size = _CHUNK_TASKS if plan.row_s is None else _BOUNDED_CHUNK_TASKS
+        end = inf if plan.row_s is None else time.monotonic() + plan.row_s
         try:
-            for start in range(0, len(tasks), _CHUNK_TASKS):  # all seeds of some tasks before the next tasks
+            for start in range(0, len(tasks), size):  # all seeds of some tasks before the next tasks
+                num_before = len(answers)
                 for seed in seeds:
-                    chunk = [t for t in tasks[start : start + _CHUNK_TASKS] if (seed, t.task_id) not in answers]
-                    async with aclosing(_timed(system, dataset, chunk, seed)) as stream:
+                    chunk = [t for t in tasks[start : start + size] if (seed, t.task_id) not in answers]
+                    async with aclosing(timed_answers(system, dataset, chunk, seed)) as stream:
                         async for answer in stream:
                             journal.add(answer)
                             answers[seed, answer.task_id] = answer
                             if report is not None:
                                 report(dataset.name, name, len(answers), num_all)
+                if len(answers) > num_before and time.monotonic() >= end:
+                    break
         finally:
             row = make_row(dataset, tasks, answers, system=name, system_key=key, seeds=seeds, command=self._command)
             self._keep(dataset, system, row)
@@ -205,12 +240,13 @@ class _Run:
             "updated_at": _now(),
         }
         results = self.results.model_copy(update=update)
-        pairs = [*default_pairs(results.systems, self._plan.against), *(("asked", a, b) for a, b in self._plan.pairs)]
+        asked = dict.fromkeys(("asked", a, b) for plan in self._plans for a, b in plan.pairs)
+        pairs = [*asked, *default_pairs(results.systems, self._plans[0].against)]
         self.results = results.model_copy(update={"differences": find_differences(results, pairs)})
         write_results(self.results, self._out)
 
 
-async def _timed(
+async def timed_answers(
     system: System, dataset: EvaluationSet, tasks: Sequence[RankingTask], seed: int
 ) -> AsyncGenerator[Answer, None]:
     """The answers, each with the time since the one before."""
@@ -225,22 +261,35 @@ async def _timed(
 
 
 def default_pairs(systems: Sequence[SystemInfo], against: str) -> list[tuple[str, str, str]]:
-    """(family, a, b) of the comparisons that every file has.
+    """(family, a, b) of the comparisons that every file has, the short families first.
 
-    `against`: each system with one of them. `iteration gain`: one at a time with the order of the first call's labels, same
-    model. `thinking`: a mode with and without thoughts, same model.
+    `iteration gain`: one at a time with the order of the first call's labels, same model and answer format. `thinking`: a mode
+    with and without thoughts, same model. `thought bank`: the same with and without one. `models`: every model with the first
+    one in the same mode, each in its own answer format. `against`: each system with one of them.
     """
-    pairs = [("against", s.name, against) for s in systems if s.name != against]
     models = [s for s in systems if s.kind == "model"]
-    for one in models:
-        for other in models:
-            if one.model != other.model or one.name == other.name:
-                continue
-            if one.mode in (Mode.ITERATIVE, Mode.FIXED_BLOCK) and other.mode == Mode.FIRST_TOKEN:
-                pairs.append(("iteration gain", one.name, other.name))
-            if one.mode == other.mode and (one.think_tokens or 0) > 0 and other.think_tokens == 0:
-                pairs.append(("thinking", one.name, other.name))
-    return pairs
+    pairs = [(family, a.name, b.name) for a in models for b in models if a is not b and (family := _family(a, b))]
+    order = ("iteration gain", "thinking", "thought bank", "models")
+    first = next((s.model for s in models), None)
+    kept = [p for p in pairs if p[0] != "models" or any(s.name == p[2] and s.model == first for s in models)]
+    kept.sort(key=lambda pair: order.index(pair[0]))
+    return [*kept, *(("against", s.name, against) for s in systems if s.name != against)]
+
+
+def _family(a: SystemInfo, b: SystemInfo) -> str | None:
+    """What the difference between two systems of models shows, if they differ in one thing only."""
+    is_guided_a, is_guided_b = ("thoughts" in s.options for s in (a, b))
+    budgets = (a.think_tokens or 0, b.think_tokens or 0)
+    if a.model != b.model:
+        is_same = (a.mode, budgets[0], is_guided_a) == (b.mode, budgets[1], is_guided_b)
+        return "models" if is_same else None
+    if is_guided_b or a.answer_format != b.answer_format:
+        return None
+    if is_guided_a:
+        return "thought bank" if a.mode == b.mode and budgets[0] == budgets[1] else None
+    if a.mode in (Mode.ITERATIVE, Mode.FIXED_BLOCK) and b.mode == Mode.FIRST_TOKEN:
+        return "iteration gain"
+    return "thinking" if a.mode == b.mode and budgets[0] > 0 == budgets[1] else None
 
 
 def _replaced(records: tuple[Named, ...], new: Named) -> tuple[Named, ...]:

@@ -144,6 +144,7 @@ def describe_set(dataset: EvaluationSet, num_used: int) -> DatasetRecord:
         pool_sizes=(sizes[0], sizes[len(sizes) // 2], sizes[-1]),
         mean_relevant=round(float(np.mean(num_relevant)), 3),
         binary_from=dataset.binary_from,
+        domain=dataset.tasks[0].domain.value,
         paper_name=dataset.paper_name,
         notes=dataset.notes,
     )

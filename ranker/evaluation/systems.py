@@ -1,20 +1,33 @@
-"""What is evaluated: a baseline, or a model in one mode with one thinking budget. All answer tasks of a set, seed by seed."""
+"""What is evaluated: a baseline, a model in one mode with one thinking budget, or a model asked by another method.
+
+All answer the tasks of a set, seed by seed.
+"""
 
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Literal, Protocol, cast
 
 from ranker.backends.base import Backend
 from ranker.baselines import Baseline, without_relevance
 from ranker.baselines.words import FirstStage
-from ranker.elimination import RankConfig, RankEvent, StepFinished, make_presentation_order, make_remaining, rank_events
+from ranker.elimination import (
+    AnswerFormat,
+    Guide,
+    RankConfig,
+    RankEvent,
+    StepFinished,
+    make_presentation_order,
+    make_remaining,
+    prompt_version,
+    rank_events,
+)
 from ranker.evaluation.answers import Answer, StepFact
 from ranker.evaluation.fitting import fit_task
+from ranker.evaluation.methods import METHODS, rank_by_method
 from ranker.evaluation.sets import EvaluationSet
-from ranker.prompts import PROMPT_VERSION
 from ranker.schema import EliminationStep, RankingTask, Record, Totals
 
 
@@ -56,7 +69,7 @@ class BaselineSystem:
 
     def __init__(self, baseline: Baseline, spec: str) -> None:
         self._baseline = baseline
-        self._info = SystemInfo(name=spec, kind="baseline")
+        self._info = SystemInfo(name=spec, kind="baseline", options=getattr(baseline, "options", {}))
         self._fitted_on: str | None = None
 
     @property
@@ -109,6 +122,10 @@ class ModelSystem:
         stop_early: bool = False,
         depth: int | None = None,
         max_in_flight: int = 16,
+        guide: Guide | None = None,
+        guide_options: Mapping[str, Any] | None = None,
+        trained_on: Sequence[str] = (),
+        variant: str = "",
     ) -> None:
         """
         Args:
@@ -119,20 +136,33 @@ class ModelSystem:
                 of what is left, and so the reward of routing, is not known.
             depth: rank only the first `depth` candidates of the first stage; the others follow in its order.
             max_in_flight: tasks at a time.
+            guide: a thought bank; the system is then called `...+thoughts`.
+            guide_options: which one.
+            trained_on: domains, for the zero-shot matrix.
+            variant: stands in the name behind the mode, where one model is asked in several formats.
         """
         self._backend = backend
         self._config = config
+        self._guide = guide
         self._stop_early, self._depth, self._max_in_flight = stop_early, depth, max_in_flight
         self._info = SystemInfo(
-            name=f"{model}/{config.mode.value}" + (f"@{config.think_tokens}" if config.think_tokens else ""),
+            name=f"{model}/{config.mode.value}{variant}"
+            + (f"@{config.think_tokens}" if config.think_tokens else "")
+            + ("+thoughts" if guide else ""),
             kind="model",
             model=model,
             model_sha256=model_sha256,
             mode=config.mode.value,
             think_tokens=config.think_tokens,
             answer_format=config.answer_format.value,
-            prompt_version=PROMPT_VERSION,
-            options={"temperature": config.temperature, "depth": depth, "stop_early": stop_early},
+            prompt_version=prompt_version(guide),
+            options={
+                "temperature": config.temperature,
+                "depth": depth,
+                "stop_early": stop_early,
+                **({"thoughts": guide_options or {}} if guide else {}),
+                **({"trained_on": list(trained_on)} if trained_on else {}),
+            },
         )
 
     @property
@@ -147,26 +177,19 @@ class ModelSystem:
     ) -> AsyncGenerator[Answer, None]:
         backend = self._backend()
         config = self._config.model_copy(update={"seed": seed})
-        source, running = iter(tasks), set[asyncio.Task[Answer]]()
-        try:
-            while True:
-                while len(running) < self._max_in_flight and (task := next(source, None)) is not None:
-                    running.add(asyncio.create_task(self._answer(dataset, task, backend, config)))
-                if not running:
-                    return
-                finished, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for done in finished:
-                    yield done.result()
-        finally:
-            for left in running:
-                left.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+        async with aclosing(
+            _as_they_come(tasks, lambda task: self._answer(dataset, task, backend, config), self._max_in_flight)
+        ) as stream:
+            async for answer in stream:
+                yield answer
 
     async def _answer(self, dataset: EvaluationSet, task: RankingTask, backend: Backend, config: RankConfig) -> Answer:
         shown, rest = split_at_depth(task, self._depth)
-        fitted = fit_task(shown, backend, config)
+        asked = backend if self._guide is None else self._guide(shown, backend)
+        is_apart = config.answer_format is AnswerFormat.LIKELIHOOD  # no prompt shows the pool
+        fitted = fit_task(shown, asked, config, num_shown=1 if is_apart else None)
         relevant = {i for i, g in dataset.judged(task).items() if g >= dataset.binary_from}
-        steps = await _rank(fitted.task, backend, config, relevant if self._stop_early else None)
+        steps = await _rank(fitted.task, backend, config, self._guide, relevant if self._stop_early else None)
         left = make_remaining(fitted.task, config.seed, steps)
         excluded = [i for step in steps for i in step.exclusions]
         totals = Totals.of(steps)
@@ -185,6 +208,91 @@ class ModelSystem:
             is_cut=fitted.is_cut,
             is_stopped_early=len(left) > 1,
         )
+
+
+class MethodSystem:
+    """A model asked by one of `METHODS`: pointwise, pairwise or setwise. It does not think; its answers are scored."""
+
+    def __init__(
+        self,
+        backend: Callable[[], Backend],
+        method: str,
+        *,
+        model: str,
+        model_sha256: str | None = None,
+        depth: int | None = None,
+        max_in_flight: int = 16,
+    ) -> None:
+        """Arguments as those of `ModelSystem`; `method` is a name of `METHODS`."""
+        self._backend, self._method = backend, method
+        self._depth, self._max_in_flight = depth, max_in_flight
+        self._info = SystemInfo(
+            name=f"{model}/{method}",
+            kind="model",
+            model=model,
+            model_sha256=model_sha256,
+            mode=method,
+            think_tokens=0,
+            answer_format="scored",
+            prompt_version=prompt_version(),
+            options={"depth": depth, **METHODS[method].options},
+        )
+
+    @property
+    def info(self) -> SystemInfo:
+        return self._info
+
+    def suits(self, dataset: EvaluationSet) -> bool:
+        return True
+
+    async def answers(
+        self, dataset: EvaluationSet, tasks: Sequence[RankingTask], seed: int
+    ) -> AsyncGenerator[Answer, None]:
+        backend = self._backend()
+        async with aclosing(
+            _as_they_come(tasks, lambda task: self._answer(dataset, task, backend, seed), self._max_in_flight)
+        ) as stream:
+            async for answer in stream:
+                yield answer
+
+    async def _answer(self, dataset: EvaluationSet, task: RankingTask, backend: Backend, seed: int) -> Answer:
+        started = time.perf_counter()
+        shown, rest = split_at_depth(task, self._depth)
+        config = RankConfig(think_tokens=0, seed=seed)
+        fitted = fit_task(shown, backend, config, num_shown=METHODS[self._method].num_shown)
+        verdict = await rank_by_method(self._method, fitted.task, backend, seed=seed, priority=config.priority)
+        return Answer(
+            dataset_key=dataset.key,
+            system_key=self.info.key,
+            seed=seed,
+            task_id=task.task_id,
+            ranking=(*verdict.ranking, *rest),
+            num_calls=verdict.num_calls,
+            prompt_tokens=verdict.prompt_tokens,
+            cached_prompt_tokens=verdict.cached_prompt_tokens,
+            latency_s=round(time.perf_counter() - started, 6),
+            is_cut=fitted.is_cut,
+        )
+
+
+async def _as_they_come(
+    tasks: Sequence[RankingTask], answer: Callable[[RankingTask], Awaitable[Answer]], max_in_flight: int
+) -> AsyncGenerator[Answer, None]:
+    """Answers in order of completion, `max_in_flight` tasks at a time; closing the generator withdraws the others."""
+    source, running = iter(tasks), set[asyncio.Future[Answer]]()
+    try:
+        while True:
+            while len(running) < max_in_flight and (task := next(source, None)) is not None:
+                running.add(asyncio.ensure_future(answer(task)))
+            if not running:
+                return
+            finished, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for done in finished:
+                yield done.result()
+    finally:
+        for left in running:
+            left.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 def split_at_depth(task: RankingTask, depth: int | None) -> tuple[RankingTask, tuple[str, ...]]:
@@ -207,11 +315,11 @@ def split_at_depth(task: RankingTask, depth: int | None) -> tuple[RankingTask, t
 
 
 async def _rank(
-    task: RankingTask, backend: Backend, config: RankConfig, stop_when_out: set[str] | None
+    task: RankingTask, backend: Backend, config: RankConfig, guide: Guide | None, stop_when_out: set[str] | None
 ) -> list[EliminationStep]:
     """The steps; ends early when none of `stop_when_out` is left."""
     steps: list[EliminationStep] = []
-    events = cast(AsyncGenerator[RankEvent, None], rank_events(task, backend, config))
+    events = cast(AsyncGenerator[RankEvent, None], rank_events(task, backend, config, guide=guide))
     async with aclosing(events):
         async for event in events:
             if isinstance(event, StepFinished):

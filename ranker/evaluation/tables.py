@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from ranker.evaluation.results import DatasetRecord, Estimate, Results, Row
+from ranker.evaluation.zeroshot import zero_shot_matrix
 
 _CSV_HEADER: Final = (
     *("dataset", "system", "metric", "n", "seeds", "mean", "low", "high", "floor", "skill", "spread"),
@@ -21,6 +22,16 @@ _NAMES: Final = {
 }
 _NAMES_ROUTING: Final = {"reward": "reward", "regret": "regret", "effect": "effect", "cost": "cost"}
 
+_FAMILIES: Final = {
+    "asked": "What the command asked for.",
+    "iteration gain": "One at a time, less the order of the first call's label probabilities, of the same model.",
+    "thinking": "With thoughts, less the same mode without.",
+    "thought bank": "With thoughts about similar queries in the prompt, less the same without.",
+    "models": "A model, less the first one of the file in the same mode (each answers in its own format).",
+    "against": "Every system, less one of them.",
+}
+"""Family of comparisons -> what it shows."""
+
 _PLAIN: Final[Mapping[str, Callable[[float], str]]] = {"rank": "{:.2f}".format, "cost": "{:.3g}".format}
 """Metrics that are no shares: printed as they are."""
 
@@ -30,6 +41,8 @@ def to_markdown(results: Results) -> str:
     parts = ["# Evaluation", _preface(results), "## Overview", _overview(results)]
     for dataset in results.datasets:
         parts += [f"## {dataset.name}", _about(dataset), _dataset_table(results, dataset)]
+    if matrix := zero_shot_matrix(results):
+        parts += ["## Zero-shot", matrix]
     if results.differences:
         parts += ["## Paired comparisons", _differences(results)]
     parts += (
@@ -176,6 +189,7 @@ def _line(row: Row, dataset: DatasetRecord, columns: Sequence[str]) -> list[str]
         return [*cells, "", "", f"{usage.seconds:.3f}", "", "", ""]
     tokens = f"{usage.prompt_tokens:,.0f} / {usage.completion_tokens:,.0f}"
     shares = [f"{100 * share:.0f}" for share in (usage.malformed, usage.forced, usage.cut)]
+    shares = shares if usage.num_steps else ["", "", shares[-1]]  # a method that only scores has no steps
     return [*cells, f"{usage.num_calls:.1f}", tokens, f"{usage.seconds:.2f}", *shares]
 
 
@@ -190,7 +204,14 @@ def _differences(results: Results) -> str:
         ]
         for d in results.differences
     ]
-    return "Permutation test by query, two-sided.\n\n" + _table(header, lines)
+    families = list(dict.fromkeys(d.family for d in results.differences))
+    parts = [_FAMILIES.get(family, family) for family in families]
+    tables = [
+        f"### {family[:1].upper()}{family[1:]}\n\n{about}\n\n"
+        + _table(header[1:], [line[1:] for line in lines if line[0] == family])
+        for family, about in zip(families, parts, strict=True)
+    ]
+    return "Permutation test by query, two-sided.\n\n" + "\n\n".join(tables)
 
 
 def _exclusions(results: Results) -> str:
@@ -208,6 +229,11 @@ def _made_with(results: Results) -> str:
         f"{s.name}: prompt version {s.prompt_version}, weights SHA-256 {(s.model_sha256 or 'unknown')[:16]}"
         for s in results.systems
         if s.kind == "model"
+    ]
+    models += [
+        f"{s.name}: " + ", ".join(f"{k}={v}" for k, v in s.options.items())
+        for s in results.systems
+        if s.kind == "baseline" and s.options
     ]
     return "\n".join([f"{results.updated_at}, {results.machine}; {versions}.", *(f"- {line}" for line in models)])
 

@@ -19,7 +19,20 @@ class Parser(argparse.ArgumentParser):
 
 def make_parser() -> Parser:
     """The whole command line."""
-    from studio.cli import check, corrections, data, evaluate, models, people, rank, serve, train, upkeep
+    from studio.cli import (
+        check,
+        corrections,
+        data,
+        evaluate,
+        models,
+        people,
+        rank,
+        reasoning,
+        serve,
+        thoughts,
+        train,
+        upkeep,
+    )
 
     parser = Parser(
         prog=PROGRAM,
@@ -27,7 +40,7 @@ def make_parser() -> Parser:
         epilog=f"Without a command the studio starts. Help on one: `{PROGRAM} rank --help`.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for group in (serve, rank, data, corrections, people, train, models, evaluate, upkeep, check):
+    for group in (serve, rank, thoughts, data, corrections, people, train, models, evaluate, reasoning, upkeep, check):
         group.add_parser(commands)
     return parser
 

@@ -14,7 +14,7 @@ from studio.cli.output import print_json
 
 if TYPE_CHECKING:
     from ranker.backends import Backend
-    from ranker.elimination import RankConfig
+    from ranker.elimination import Guide, RankConfig
     from ranker.schema import RankingTask, RankingTrace
     from studio.runsummary import RunSummary
     from studio.settings import Settings
@@ -53,6 +53,9 @@ def add_parser(commands: Any) -> None:
         "naming the pool or thinking; auto: as its card says",
     )
     parser.add_argument(
+        "--thoughts", metavar="BANK", type=Path, help="show thoughts about similar queries (see `thoughts`)"
+    )
+    parser.add_argument(
         "--batch", metavar="N", type=_positive, default=16, help="tasks in flight at once (default: 16)"
     )
     add_data_dir(parser)
@@ -62,6 +65,8 @@ def add_parser(commands: Any) -> None:
 
 def rank(arguments: argparse.Namespace) -> int:
     """`rank`"""
+    from ranker.elimination import AnswerFormat
+    from ranker.errors import UsageError
     from ranker.tracefile import drop_torn_line
     from studio.cli.models import ensure_model
     from studio.runsummary import RunSummary
@@ -69,8 +74,9 @@ def rank(arguments: argparse.Namespace) -> int:
 
     _check_mode(arguments.mode)
     settings = read_settings(arguments)
+    guide = _read_thoughts(arguments.thoughts)
     with ExitStack() as stack:
-        tasks = _read_tasks(arguments.tasks, arguments.limit, settings, stack)
+        tasks = read_tasks(arguments.tasks, arguments.limit, settings, stack)
         registry = Registry(settings.models_dir)
         config = _make_config(arguments)
         card = registry.card(ensure_model(registry, arguments.model))
@@ -81,14 +87,18 @@ def rank(arguments: argparse.Namespace) -> int:
             config = config.model_copy(update={"think_tokens": own["think_tokens"]})
         if arguments.out and (dropped := drop_torn_line(arguments.out)):
             print(f"{arguments.out}: the last line was torn: {dropped} bytes dropped", file=sys.stderr)
-        done = _read_done(arguments.out, card.name, config)
+        if guide is not None and config.answer_format is AnswerFormat.LIKELIHOOD:
+            raise UsageError(
+                f"--thoughts: {arguments.thoughts}: {card.name} answers by likelihood and reads none: add --answer scored"
+            )
+        done = _read_done(arguments.out, card.name, config, guide)
         summary, pending = RunSummary(card.server.cost if card.server else None), []
         for task in tasks:
             if (trace := done.get(task.task_id)) is None:
                 pending.append(task)
             else:
                 summary.add(task, trace, is_new=False)
-        is_complete = not pending or _rank_pending(pending, registry, card, config, arguments, summary)
+        is_complete = not pending or _rank_pending(pending, registry, card, config, guide, arguments, summary)
     _print_summary(summary, arguments)
     return 0 if is_complete else INTERRUPTED
 
@@ -101,7 +111,7 @@ def _check_mode(mode: str) -> None:
         raise UsageError(f"--mode: {mode!r}: does not run: choose one of {', '.join(MODES)}")
 
 
-def _read_tasks(source: str, limit: int | None, settings: "Settings", stack: ExitStack) -> "Sequence[RankingTask]":
+def read_tasks(source: str, limit: int | None, settings: "Settings", stack: ExitStack) -> "Sequence[RankingTask]":
     """All tasks that are wanted; the whole source is checked before the first one is ranked.
 
     Raises:
@@ -149,14 +159,25 @@ def _make_config(arguments: argparse.Namespace) -> "RankConfig":
         raise UsageError(f"{flag}: {first['input']}: {first['msg']}") from error
 
 
-def _read_done(out: Path | None, model: str, config: "RankConfig") -> "dict[str, RankingTrace]":
+def _read_thoughts(path: Path | None) -> "Guide | None":
+    """The thought bank, where one is named."""
+    from ranker.thoughtbank import read_bank
+
+    if path is None:
+        return None
+    bank = read_bank(path)
+    print(f"Thoughts about similar queries are found by {bank.retriever}.", file=sys.stderr)
+    return bank
+
+
+def _read_done(out: Path | None, model: str, config: "RankConfig", guide: "Guide | None") -> "dict[str, RankingTrace]":
     """Traces that an earlier run of the same settings left in `out`, by task."""
-    from ranker.prompts import PROMPT_VERSION
+    from ranker.elimination import prompt_version
     from ranker.tracefile import RunKey, check_same_run, read_traces
 
     if out is None or not out.exists():
         return {}
-    key = RunKey(model, config.mode, config.seed, PROMPT_VERSION)
+    key = RunKey(model, config.mode, config.seed, prompt_version(guide))
     done = {}
     for number, trace in enumerate(read_traces(out), 1):
         check_same_run(trace, key, f"{out}:{number}")
@@ -169,6 +190,7 @@ def _rank_pending(
     registry: "Registry",
     card: "ModelCard",
     config: "RankConfig",
+    guide: "Guide | None",
     arguments: argparse.Namespace,
     summary: "RunSummary",
 ) -> bool:
@@ -180,7 +202,7 @@ def _rank_pending(
         backend = registry.load(card.name)
         started = time.perf_counter()
         try:
-            asyncio.run(_rank_all(pending, backend, config, arguments.batch, summary, keep))
+            asyncio.run(_rank_all(pending, backend, config, guide, arguments.batch, summary, keep))
         except KeyboardInterrupt:
             kept = f"; run it again to go on, {arguments.out} keeps what is finished" if arguments.out else ""
             print(f"\nStopped after {summary.num_now} of {len(pending)} tasks{kept}.", file=sys.stderr)
@@ -194,6 +216,7 @@ async def _rank_all(
     pending: "Sequence[RankingTask]",
     backend: "Backend",
     config: "RankConfig",
+    guide: "Guide | None",
     max_in_flight: int,
     summary: "RunSummary",
     keep: "Callable[[RankingTrace], None]",
@@ -205,7 +228,7 @@ async def _rank_all(
     by_id = {task.task_id: task for task in pending}
     try:
         with tqdm(total=len(pending), unit="task", file=sys.stderr, disable=None, dynamic_ncols=True) as bar:
-            async for trace in rank_tasks(pending, backend, config, max_in_flight=max_in_flight):
+            async for trace in rank_tasks(pending, backend, config, max_in_flight=max_in_flight, guide=guide):
                 keep(trace)
                 summary.add(by_id[trace.task_id], trace, is_new=True)
                 bar.update()

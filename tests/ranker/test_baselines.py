@@ -47,6 +47,17 @@ def test_bpr_learns_who_goes_with_whom() -> None:
     assert _best("bpr", task, Training((), sequences, FILMS)) == "2"
 
 
+@pytest.mark.slow
+def test_sasrec_learns_what_follows() -> None:
+    pytest.importorskip("cornac", reason="cornac is not installed (extra `baselines`)")
+    sequences = [["1", "2"]] * 300 + [["3", "4"]] * 300
+    baseline = make_baseline("sasrec:20")
+    task = without_relevance(_film_task(["1"], ["2", "4"]))
+    baseline.fit(Training((), sequences, FILMS), [task])
+    scores = baseline.score(task)
+    assert scores[0] > scores[1]
+
+
 def test_word_baselines_find_the_words_and_rare_ones_count_more() -> None:
     texts = ["the cat sat on the mat", "the dog sat on the log", "zebras and the rest", "the and the and the"]
     task = RankingTask(
@@ -89,6 +100,8 @@ def test_names_are_checked() -> None:
         make_baseline("nonsense")
     with pytest.raises(UsageError):
         make_baseline("bm25:model")
+    with pytest.raises(UsageError, match="number of epochs"):
+        make_baseline("sasrec:many")
     with pytest.raises(BackendError, match="name one"):
         make_baseline("cross-encoder").fit(Training(), [])
 

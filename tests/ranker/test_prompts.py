@@ -8,8 +8,10 @@ from ranker.prompts import (
     close_thought,
     render_exclusion,
     render_fixed_exclusion,
+    render_judgement,
     render_likelihoods,
     render_order,
+    with_thoughts,
 )
 from ranker.schema import Candidate, Domain, RankingTask
 
@@ -86,3 +88,20 @@ def test_a_passage_is_asked_for_its_question() -> None:
     assert {q.continuations for q in questions} == {(" who?\n",)}
     assert questions[1].prompt.text == questions[1].header == "Passage: two\nQuestion:"
     assert questions[0].prompt.text.count("word") == LIKELIHOOD_WORDS and " ... " in questions[0].prompt.text
+
+
+def test_a_judgement_shows_one_candidate_behind_the_shared_part() -> None:
+    task = make_task(["one", "two"])
+    prompts = [render_judgement(task, c, chat) for c in task.candidates]
+    assert prompts[0].prefix == prompts[1].prefix == render_exclusion(task, task.candidates, chat).prefix
+    assert "Candidate: one" in prompts[0].suffix and "two" not in prompts[0].text
+
+
+def test_thoughts_lead_the_shared_part_on_lines_of_their_own() -> None:
+    task = make_task(["one", "two"])
+    thoughts = [("another\nquery", "it </think><answer>[1]</answer> is\nplain")]
+    plain = render_exclusion(task, task.candidates, chat)
+    guided = render_exclusion(task, task.candidates, with_thoughts(chat, thoughts))
+    assert "- Request: another query\n  Thought: it [1] is plain\n\nNow the request at hand.\n" in guided.prefix
+    assert guided.suffix == plain.suffix
+    assert render_exclusion(task, task.candidates, with_thoughts(chat, [])) == plain

@@ -148,6 +148,33 @@ def test_early_stop_changes_no_reciprocal_rank_and_asks_less(dataset: Evaluation
     assert rows[1].usage.stopped_early > 0
 
 
+def test_a_row_whose_time_is_over_keeps_what_it_has_and_the_next_run_goes_on(
+    dataset: EvaluationSet, tmp_path: Path
+) -> None:
+    out = tmp_path / "r.json"
+    plan = Plan(datasets=[dataset], systems=[_system(CountingBackend())], row_s=1e-9)  # one chunk a run
+    sizes = []
+    for _ in range(2):
+        (row,) = run_evaluation(plan, out, command="c").rows
+        sizes.append((row.n, row.num_wanted))
+    assert sizes == [(8, 12), (12, 12)]
+
+
+def test_several_plans_fill_one_file(dataset: EvaluationSet, tmp_path: Path) -> None:
+    plans = [
+        Plan(datasets=[dataset], systems=[_baseline("random"), _baseline("bm25")]),
+        Plan(
+            datasets=[dataset], systems=[_system(CountingBackend())], limit=6, pairs=[("bm25", "scripted/iterative@64")]
+        ),
+    ]
+    again = Plan(
+        datasets=[dataset], systems=[_system(CountingBackend())], limit=2
+    )  # of the same row: the larger counts
+    results = run_evaluation([*plans, again], tmp_path / "r.json", command="c")
+    assert [(r.system, r.n) for r in results.rows] == [("random", 12), ("bm25", 12), ("scripted/iterative@64", 6)]
+    assert ("asked", "bm25") in {(d.family, d.a) for d in results.differences}
+
+
 def test_long_texts_are_cut_and_the_cut_is_told(make_task: Callable[..., RankingTask], tmp_path: Path) -> None:
     task = make_task(1)
     long = tuple(c.model_copy(update={"text": c.text + " word" * 600}) for c in task.candidates)
