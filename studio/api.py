@@ -16,6 +16,7 @@ from ranker.errors import BackendError, CheckpointError, DatasetError, RankingSt
 from ranker.schema import MAX_CANDIDATES, Candidate, Domain, Mode, Outcome, RankingTask, RankingTrace
 from studio.context import Context
 from studio.correctionroutes import add_correction_routes
+from studio.deskroutes import add_desk_routes
 from studio.identity import ForbiddenError, visitor_of
 from studio.metrics import metrics_text
 from studio.store import NotStoredError, StaleError, TraceFilter, TraceState
@@ -73,6 +74,7 @@ def add_api(app: FastAPI, context: Context) -> None:
     _add_rank_routes(router, context)
     _add_trace_routes(router, context)
     add_correction_routes(router, context, lambda dataset: _dataset_id(context, dataset))
+    add_desk_routes(router, context, lambda dataset: _dataset_id(context, dataset))
     app.include_router(router)
     app.add_exception_handler(RankingStudioError, _on_studio_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)

@@ -6,6 +6,7 @@ import gradio as gr
 
 from studio.components.static import page_head
 from studio.context import Context
+from studio.pages.correct import build as build_correct
 from studio.pages.data import build as build_data
 from studio.pages.quality import build as build_quality
 from studio.pages.rank import build as build_rank
@@ -20,6 +21,7 @@ class Page(NamedTuple):
 
 
 RANK = Page("Rank", "")
+CORRECT = Page("Correct", "correct")
 TRACES = Page("Traces", "traces")
 DATA = Page("Data", "data")
 QUALITY = Page("Quality", "quality")
@@ -32,6 +34,7 @@ def build_pages(context: Context) -> gr.Blocks:
         page_head("Rank", "Watch a model reason, exclude, and rank.")
         build_rank(context)
     for page, build, words in (
+        (CORRECT, build_correct, "Put the model’s ranking right: one drag, one key. Nothing that you say is lost."),
         (TRACES, build_traces, "Every ranking, step by step: search, read, compare, export."),
         (DATA, build_data, "The tasks to rank: import, look, delete."),
         (
