@@ -56,6 +56,7 @@ export function makeSortable(onChange, onDrag) {
   function paint(modelRanks = ranksOfModel) {
     ranksOfModel = modelRanks;
     const at = places(order);
+    const focused = list.contains(document.activeElement) ? document.activeElement : null;
     if (!order.rows.includes(held)) held = order.rows[0];
     order.rows.forEach((key, index) => {
       const row = rows.get(key);
@@ -63,6 +64,7 @@ export function makeSortable(onChange, onDrag) {
       row.paint({ index, place: at.get(key), was: modelRanks?.get(key) ?? null });
     });
     while (list.childElementCount > order.rows.length) list.lastElementChild.remove();
+    if (focused && document.activeElement !== focused) focused.focus({ preventScroll: true }); // a node that is moved loses it
   }
   function change(next, how) {
     if (next === order) return;
