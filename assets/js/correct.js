@@ -50,8 +50,9 @@ export function mountCorrect({ element, props, watch }) {
     queue.offer(props.value.datasets, props.value.max_overlap);
     if (!isBegun) begin();
   }
-  function begin() {
+  async function begin() {
     isBegun = true;
+    await meet();
     if (!queue.choice.name) {
       const form = nameForm((name) => {
         queue.name(name);
@@ -66,14 +67,23 @@ export function mountCorrect({ element, props, watch }) {
     if (!queue.choice.dataset) return place(placard({ title: "No tasks yet", words: "Corrections are made on the tasks of a dataset.", actions: [{ text: "Import a dataset", href: "/data" }] }));
     return next();
   }
+  /** Where the studio is open to others, one is who one has logged in as, and may do what one's role allows. */
+  async function meet() {
+    const me = await request("GET", "/api/me");
+    if (me.status !== 200) return;
+    const mayLead = me.data.may?.includes("evaluate") ?? true;
+    if (me.data.name) queue.account(me.data.name);
+    queue.lead(mayLead);
+    guidelines.lead(mayLead);
+  }
   async function next() {
     const { name, dataset, order_by, start } = queue.choice;
     desk = null;
+    address(null);
     const answer = await request("POST", "/api/desk/next", { author: name, dataset, order_by, start });
     if (answer.status !== 200) return cannot(answer, next);
     if (answer.data.desk) return lay(answer.data);
     queue.show(answer.data.standing);
-    address(null);
     const { num_skipped, num_tasks, num_done } = answer.data.standing;
     const words = num_done + num_skipped < num_tasks ? "The rest is with other people, or enough have spoken. Raise “People a task” to let more people speak about the same task, or choose another dataset." : `You have gone through all ${plural(num_tasks, "task")} of it. Choose another dataset on the left.`;
     return place(placard({ title: "Nothing is left for you here", words, actions: [{ text: "Look at the last one again", key: "b", onclick: back }, { text: "See what was ranked", href: "/traces" }] }));
@@ -120,8 +130,8 @@ export function mountCorrect({ element, props, watch }) {
       return stage.querySelector("button").focus();
     }
     view.show(desk, work, false);
-    if (preset?.content || own) drafts.change(content_());
     drafts.forget(left.map(({ key }) => key));
+    if (preset?.content || own) drafts.change(content_());
     if (!document.querySelector("dialog[open]")) view.focusFirst();
     if (element.getBoundingClientRect().top < -200) element.scrollIntoView({ block: "start" });
     return undefined;
@@ -139,11 +149,12 @@ export function mountCorrect({ element, props, watch }) {
     stage.replaceChildren();
     view.node.hidden = false;
     view.show(desk, work, false);
-    drafts.change(content_());
     drafts.forget(left.map(({ key }) => key));
+    drafts.change(content_());
     view.focusFirst();
+    const here = about();
     await drafts.flush();
-    await request("POST", "/api/desk/settle", about());
+    await request("POST", "/api/desk/settle", here);
   }
 
   // ------------------------------------------------------------ saying something

@@ -1,6 +1,6 @@
 // The keys of the Correct page outside of its rows. Enter hands in; single letters do the rest, unless somebody types.
 const TYPING = "textarea, select, input[type=text], input[type=number], [contenteditable=true]";
-const PRESSES = "button:not(.rs-grip), a, summary, input[type=checkbox]";
+const PRESSES = "button:not(.rs-grip), a, summary";
 
 /** @param {object} on what each key does; `letters` says whether single letters do something, `isHome` whether the page is there */
 export function onShortcut(on) {

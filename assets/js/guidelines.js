@@ -45,6 +45,7 @@ export function makeGuidelines(whose) {
   return {
     node,
     show,
+    lead: (mayLead) => (edit.hidden = !mayLead),
     version: () => now?.version ?? null,
     toggle() {
       node.open = !node.open;

@@ -56,6 +56,13 @@ export function makeQueuePanel(onChange) {
       keep(choice);
       paint();
     },
+    /** The name is that of an account: it is not chosen here. */
+    account(words) {
+      name.disabled = true;
+      choice.name = words;
+      paint();
+    },
+    lead: (mayLead) => (overlap.disabled = !mayLead),
     remember(change) {
       Object.assign(choice, change);
       keep(choice);

@@ -109,7 +109,10 @@ export function makeSortable(onChange, onDrag) {
     const node = h("li.rs-row", { "data-id": candidate.id }, rank, grip, rowBody(candidate), moved, h("div.rs-row-buttons", {}, tie, up, down));
 
     function show({ index, place, was }) {
-      node.className = `rs-row is-${place.zone}${place.tied && place.zone === "above" ? " is-tied" : ""}${order.ties.includes(candidate.id) ? " is-joined" : ""}${lifted === candidate.id ? " is-lifted" : ""}`;
+      for (const zone of ["above", "worse", "open"]) node.classList.toggle(`is-${zone}`, place.zone === zone);
+      node.classList.toggle("is-tied", place.tied && place.zone === "above");
+      node.classList.toggle("is-joined", order.ties.includes(candidate.id));
+      node.classList.toggle("is-lifted", lifted === candidate.id);
       setText(rank, place.rank === null ? "–" : `${place.rank}${place.tied ? "=" : ""}`);
       grip.tabIndex = held === candidate.id ? 0 : -1;
       grip.setAttribute("aria-pressed", String(lifted === candidate.id));
