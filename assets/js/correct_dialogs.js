@@ -82,10 +82,10 @@ export function conflictPanel(desk, versions, onChoose) {
       "li",
       {},
       h("p", {}, h("strong", {}, version.name), version.at && h("span.rs-quiet", {}, ` ${ago(version.at)}`), h("span.rs-sub", {}, `Says ${summary(version.work)}`)),
-      h("p.rs-version", {}, words || "Nothing is ranked."),
-      version.work.reason && h("p.rs-version", {}, `Why: ${version.work.reason}`),
+      h("p.rs-draft-version", {}, words || "Nothing is ranked."),
+      version.work.reason && h("p.rs-draft-version", {}, `Why: ${version.work.reason}`),
       h("button.rs-button.is-small", { type: "button", onclick: () => onChoose(version) }, "Go on with this one"),
     );
   });
-  return h("section.rs-conflict", { "aria-label": "Two versions", role: "alert" }, h("h3.rs-section-title", {}, "This task was changed in two places"), h("p", {}, "Nothing was overwritten. Look at the versions and choose the one to go on with."), h("ul.rs-versions", {}, items));
+  return h("section.rs-conflict", { "aria-label": "Two versions", role: "alert" }, h("h3.rs-section-title", {}, "This task was changed in two places"), h("p", {}, "Nothing was overwritten. Look at the versions and choose the one to go on with."), h("ul.rs-draft-versions", {}, items));
 }
