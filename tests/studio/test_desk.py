@@ -219,7 +219,8 @@ def test_the_counts_of_a_correction_are_kept_with_it(studio: Studio) -> None:
 
 def test_a_database_from_before_the_queue_is_brought_up(studio: Studio, settings: Settings) -> None:
     with sqlite3.connect(settings.database_path) as connection:
-        connection.execute("DROP TABLE queue")
+        for table in ("token", "session", "account", "queue"):
+            connection.execute(f"DROP TABLE {table}")
         connection.execute("UPDATE alembic_version SET version_num = '0002'")
     store = Store(settings.database_path)
     store.assignments.set_overlap(int(studio.dataset), 3)
