@@ -12,7 +12,7 @@ from sqlmodel import Session, col
 from studio.store.corrections import are_current
 from studio.store.database import Database
 from studio.store.people import annotator_pk, find_annotator, task_pk
-from studio.store.records import now_utc
+from studio.store.records import NotStoredError, now_utc
 from studio.store.tables import AssignmentTable, CorrectionTable, DatasetTable, QueueTable, TaskTable
 
 
@@ -123,8 +123,13 @@ class AssignmentSection:
             return Progress(len(done), len(_skipped(session, person.id, dataset_id) - done), total)
 
 
-def _dataset_name(session: Session, dataset_id: int) -> str | None:
-    return session.execute(select(col(DatasetTable.name)).where(col(DatasetTable.id) == dataset_id)).scalar()
+def _dataset_name(session: Session, dataset_id: int) -> str:
+    name: str | None = session.execute(
+        select(col(DatasetTable.name)).where(col(DatasetTable.id) == dataset_id)
+    ).scalar()
+    if name is None:
+        raise NotStoredError(f"store: dataset {dataset_id}: is not there: choose one from the list")
+    return name
 
 
 def _task_ids(session: Session, dataset_id: int) -> dict[str, int]:
