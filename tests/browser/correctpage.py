@@ -128,6 +128,12 @@ def stored(studio: str, author: str, task_id: str | None = None) -> list[dict[st
     return list(httpx.get(f"{studio}/api/corrections", params=params, trust_env=False).json()["corrections"])
 
 
+def tiers(words: list[dict[str, Any]]) -> list[list[str]]:
+    """The order that somebody has said, by initials."""
+    (said,) = [word for word in words if word["kind"] == "ranking"]
+    return [[i[0] for i in tier] for tier in said["payload"]["order"]]
+
+
 def drag(page: Page, name: str, over: str, *, pointer: str = "mouse", drop: bool = True) -> None:
     """Drag a row by its grip to where another one is, with a mouse, a pen or a finger."""
     devtools = page.context.new_cdp_session(page)
