@@ -1,6 +1,7 @@
 // The studio in the browser: hands each of our components its place on the page. Everything else is in js/.
 import { mountAdjudication } from "./js/adjudication.js";
 import { mountBoard } from "./js/board.js";
+import { mountCorrect } from "./js/correct.js";
 import { mountDoctorReport } from "./js/doctor_report.js";
 import { mountFigure } from "./js/figure.js";
 import { mountImportPreview } from "./js/import_preview.js";
@@ -16,6 +17,7 @@ import { dressPage } from "./js/page.js";
 const KINDS = {
   adjudication: mountAdjudication,
   board: mountBoard,
+  correct: mountCorrect,
   "doctor-report": mountDoctorReport,
   figure: mountFigure,
   "import-preview": mountImportPreview,

@@ -24,6 +24,7 @@ from ranker.errors import (
 from ranker.schema import MAX_CANDIDATES, Candidate, Domain, Mode, Outcome, RankingTask, RankingTrace
 from studio.context import Context
 from studio.correctionroutes import add_correction_routes
+from studio.deskroutes import add_desk_routes
 from studio.identity import ForbiddenError, visitor_of
 from studio.jobroutes import add_job_routes
 from studio.metrics import metrics_text
@@ -84,6 +85,7 @@ def add_api(app: FastAPI, context: Context) -> None:
     _add_trace_routes(router, context)
     add_correction_routes(router, context, lambda dataset: _dataset_id(context, dataset))
     add_job_routes(router, context)
+    add_desk_routes(router, context, lambda dataset: _dataset_id(context, dataset))
     app.include_router(router)
     app.add_exception_handler(RankingStudioError, _on_studio_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)

@@ -5,7 +5,7 @@ back is a word that supersedes, and a correction never changes a trace.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple
@@ -26,6 +26,7 @@ from trainer.orders import tiers_of_correction
 LEASE_S = 30 * 60
 """How long a task stays with the person it was given to, in seconds."""
 MAX_REASON_CHARS = 20_000
+MAX_OVERLAP = 100
 
 
 class OrderBy(StrEnum):
@@ -92,6 +93,34 @@ class Corrections:
 
     def hand_in(self, dataset_id: int, submission: Submission) -> Added:
         """`submit`, and whether it is new."""
+        return self.hand_in_all(dataset_id, [submission], draft_revision=submission.draft_revision)[0]
+
+    def hand_in_all(
+        self,
+        dataset_id: int,
+        submissions: Sequence[Submission],
+        *,
+        draft_revision: int | None = None,
+        draft: Mapping[str, Any] | None = None,
+    ) -> list[Added]:
+        """Everything that a person says of one task at once: all of it is stored, or nothing.
+
+        Args:
+            dataset_id: where the task is.
+            submissions: one at least, of one author and task; their own draft revisions are not looked at.
+            draft_revision: of the draft that they were made from; None = not from a draft.
+            draft: what to keep beside the newer draft if that came too late; None = the first payload.
+
+        Raises:
+            As `submit`.
+        """
+        if len({(checked_author(said.author), said.task_id) for said in submissions}) != 1:
+            raise UsageError("corrections: author, task_id: several or none: hand in what one person says of one task")
+        made = [self._made(dataset_id, said) for said in submissions]
+        return self._store.corrections.add_all(dataset_id, made, draft_revision=draft_revision, draft=draft)
+
+    def _made(self, dataset_id: int, submission: Submission) -> Correction:
+        """The correction that a submission says, checked."""
         task = self._store.datasets.task(dataset_id, submission.task_id)
         fields: dict[str, Any] = {}
         steps: tuple[EliminationStep, ...] = ()
@@ -105,7 +134,7 @@ class Corrections:
         if submission.kind is CorrectionKind.FLAG and WITHDRAWN in submission.payload:
             raise UsageError("correction: payload.withdrawn: withdraw it with `withdraw`")
         fields |= submission.model_dump(exclude={"draft_revision", "payload", "correction_id"})
-        correction = Correction(
+        return Correction(
             **fields
             | {
                 "correction_id": submission.correction_id or new_correction_id(),
@@ -115,7 +144,6 @@ class Corrections:
                 "payload": checked_payload(submission.kind, submission.payload, task, steps),
             }
         )
-        return self._store.corrections.add(dataset_id, correction, draft_revision=submission.draft_revision)
 
     def withdraw(self, correction_id: str, *, author: str, reason: str = "") -> Correction:
         """Take back one's own current word (undo). What was said stays in the history.
@@ -142,6 +170,23 @@ class Corrections:
         )
         dataset_id = self._store.corrections.dataset_of(correction_id)
         return self._store.corrections.add(dataset_id, taken_back).correction
+
+    def take_back(self, correction_ids: Sequence[str], *, author: str) -> int:
+        """Withdraw those of one's words that still stand. Asked twice it does nothing the second time.
+
+        Returns:
+            How many were withdrawn.
+        """
+        mine = [self._store.corrections.get(correction_id) for correction_id in correction_ids]
+        standing = {c.correction_id for said in mine for c in self.effective_of(said)}
+        taken = [said for said in mine if said.correction_id in standing]
+        for said in taken:
+            self.withdraw(said.correction_id, author=author)
+        return len(taken)
+
+    def effective_of(self, said: Correction) -> list[Correction]:
+        """The current words about the task of `said`."""
+        return self.effective(self._store.corrections.dataset_of(said.correction_id), said.task_id)
 
     def effective(self, dataset_id: int | None = None, task_id: str | None = None) -> list[Correction]:
         """The current word of each author about each thing, oldest first; nothing superseded, nothing withdrawn."""
@@ -176,7 +221,7 @@ class Corrections:
         return Change(kendall_tau_b(order, as_order(trace.ranking)), divergent)
 
     def next_task(
-        self, author: str, dataset_id: int, *, order_by: OrderBy = OrderBy.UNCERTAINTY, overlap: int = 1
+        self, author: str, dataset_id: int, *, order_by: OrderBy = OrderBy.UNCERTAINTY, overlap: int | None = None
     ) -> RankingTask | None:
         """The next task for a person, which is theirs for a while; None if nothing is left for them.
 
@@ -184,16 +229,28 @@ class Corrections:
             author: who asks; a task that they were given and have not finished comes back first.
             dataset_id: where from.
             order_by: which tasks come first.
-            overlap: how many people may say something about the same task; 1 = nobody gets another's.
+            overlap: how many people may say something about the same task; 1 = nobody gets another's. None = as it is set
+                for the dataset.
         """
-        if overlap < 1:
-            raise UsageError(f"queue: overlap: {overlap}: is the number of people a task, at least 1")
         self._store.datasets.get(dataset_id)
+        overlap = self.overlap(dataset_id) if overlap is None else _checked_overlap(overlap)
         wanted = self._in_order(checked_author(author), dataset_id, order_by)
         task_id = self._store.assignments.lease(
             author, dataset_id, wanted, overlap=overlap, now=self._now(), expires_at=self._now(self._lease_s)
         )
         return None if task_id is None else self._store.datasets.task(dataset_id, task_id)
+
+    def overlap(self, dataset_id: int) -> int:
+        """How many people are to say something about each task of a dataset."""
+        return self._store.assignments.overlap(dataset_id)
+
+    def set_overlap(self, dataset_id: int, overlap: int) -> None:
+        """Set it for all versions of the dataset."""
+        self._store.assignments.set_overlap(dataset_id, _checked_overlap(overlap))
+
+    def num_others(self, author: str, dataset_id: int, task_id: str) -> int:
+        """How many other people have spoken about a task or have it before them."""
+        return self._store.assignments.num_others(author, dataset_id, task_id, now=self._now())
 
     def renew(self, author: str, dataset_id: int, task_id: str) -> None:
         """The person is still at it: the task stays theirs for a while longer."""
@@ -232,6 +289,12 @@ class Corrections:
 
     def _now(self, later_s: float = 0.0) -> str:
         return (self._clock() + timedelta(seconds=later_s)).isoformat(timespec="microseconds")
+
+
+def _checked_overlap(overlap: int) -> int:
+    if not 1 <= overlap <= MAX_OVERLAP:
+        raise UsageError(f"queue: overlap: {overlap}: is the number of people a task: choose 1 to {MAX_OVERLAP}")
+    return overlap
 
 
 def _checked_reason(reason: str) -> str:

@@ -77,7 +77,7 @@ class SubmitCorrectionArguments(_Arguments):
     kind: CorrectionKind = CorrectionKind.RANKING
     payload: dict[str, Any] = Field(
         description="ranking: {order: [[candidate_id, ...], ...]} best first, tied ones in one list, may be partial. "
-        "step: {step_index, verdict: exclude|any|not_this|right_wrong_reason|undecidable, exclude_ids} with trace_id. "
+        "step: {step_index, verdict: exclude|any|not_this|right|right_wrong_reason|undecidable, exclude_ids} with trace_id. "
         "label: {relevant: [candidate_id, ...]}. flag: {}."
     )
     trace_id: str | None = Field(None, description="The trace that it is about.")

@@ -29,6 +29,8 @@ class Verdict(StrEnum):
     """Not this one; which one, is left open."""
     RIGHT_WRONG_REASON = "right_wrong_reason"
     """The right exclusion for a wrong reason."""
+    RIGHT = "right"
+    """The right exclusion."""
     UNDECIDABLE = "undecidable"
     """It cannot be decided from what is shown."""
 
@@ -42,10 +44,15 @@ class _Payload(BaseModel):
     """What the person started from."""
     clicks: Annotated[int, Field(ge=0)] | None = None
     keys: Annotated[int, Field(ge=0)] | None = None
+    gestures: Annotated[int, Field(ge=0)] | None = None
+    """Drags with mouse, finger or pen."""
 
 
 class _Ranking(_Payload):
     order: list[list[str]]
+    top: Annotated[int, Field(ge=1)] | None = None
+    """"Only the top k matter": so many stand above the person's line, all others are the last tier. The order says the same,
+    so training reads the order alone; this lets the page draw the line again."""
 
 
 class _Label(_Payload):
@@ -105,6 +112,10 @@ def checked_payload(
     stored |= {name: getattr(form, name) for name in ("order", "relevant", "pool") if hasattr(form, name)}
     if isinstance(form, _Ranking):
         stored["order"] = _checked_order(form.order)
+        if form.top is not None and form.top != sum(map(len, stored["order"][:-1])):
+            raise UsageError(
+                f"correction: payload.top: {form.top}: so many are to stand before the last tier: leave it out or mend it"
+            )
     _check_meaning(kind, stored, task)
     return stored
 
@@ -172,7 +183,7 @@ def _meaning_of(form: _Step, verdict: Verdict, step: EliminationStep | None) -> 
             return {"exclude": named, "keep": []}
         case Verdict.NOT_THIS:
             return {"exclude": [], "keep": _known_exclusions(form.keep or models_own, verdict)}
-        case Verdict.RIGHT_WRONG_REASON:
+        case Verdict.RIGHT | Verdict.RIGHT_WRONG_REASON:
             return {"exclude": _known_exclusions(named or models_own, verdict), "keep": []}
     if named:
         raise UsageError(

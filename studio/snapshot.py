@@ -3,7 +3,7 @@
 from typing import Any
 
 from ranker.metrics import random_floor_mrr
-from ranker.schema import EliminationStep
+from ranker.schema import EliminationStep, RankingTask
 from studio.store import StoredTrace
 
 
@@ -12,18 +12,30 @@ def step_json(step: EliminationStep) -> dict[str, Any]:
     return step.model_dump(mode="json", exclude={"prompt"})
 
 
-def trace_json(stored: StoredTrace) -> dict[str, Any]:
-    """The snapshot of a stored trace; nothing is being thought in it (`current` is None)."""
-    task = stored.task
+def task_json(task: RankingTask) -> dict[str, Any]:
+    """A task: what the prompt shows of it, and what is known about relevance."""
     relevant = [i for i in task.candidate_ids if i in task.relevant_ids]
     return {
+        "task_id": task.task_id,
+        "domain": task.domain.value,
+        "query": task.query,
+        "history": list(task.history),
+        "criterion": task.criterion,
+        "candidates": [{"id": c.candidate_id, "title": c.title, "text": c.text} for c in task.candidates],
+        "relevant": relevant or None,
+        "random_mrr": random_floor_mrr(len(task.candidates), len(relevant)) if relevant else None,
+    }
+
+
+def trace_json(stored: StoredTrace) -> dict[str, Any]:
+    """The snapshot of a stored trace; nothing is being thought in it (`current` is None)."""
+    return {
+        **task_json(stored.task),
         "trace_id": stored.trace_id,
         "state": stored.state.value,
         "dataset": stored.dataset,
         "dataset_id": stored.dataset_id,
         "dataset_version": stored.dataset_version,
-        "task_id": stored.task_id,
-        "domain": task.domain.value,
         "model": stored.model,
         "mode": stored.mode.value,
         "seed": stored.seed,
@@ -31,12 +43,6 @@ def trace_json(stored: StoredTrace) -> dict[str, Any]:
         "parent_trace_id": stored.parent_trace_id,
         "branch_step_index": stored.branch_step_index,
         "created_at": stored.created_at,
-        "query": task.query,
-        "history": list(task.history),
-        "criterion": task.criterion,
-        "candidates": [{"id": c.candidate_id, "title": c.title, "text": c.text} for c in task.candidates],
-        "relevant": relevant or None,
-        "random_mrr": random_floor_mrr(len(task.candidates), len(relevant)) if relevant else None,
         "steps": [step_json(step) for step in stored.steps],
         "current": None,
         "ranking": list(stored.ranking) if stored.ranking is not None else None,

@@ -10,6 +10,7 @@ ASSETS_URL = "/studio-assets"
 """Where the app serves `assets/`. Not `/assets`: Gradio's own bundle lives there."""
 
 HEAD = f"""<link rel="stylesheet" href="{ASSETS_URL}/studio.css">
+<link rel="stylesheet" href="{ASSETS_URL}/correct.css">
 <link rel="icon" type="image/svg+xml" href="{ASSETS_URL}/studio.svg">
 <script type="module" src="{ASSETS_URL}/studio.js"></script>"""
 

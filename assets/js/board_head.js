@@ -58,6 +58,9 @@ export function makeHead(send) {
   return { node, show, showNet };
 }
 
+/** Where a person puts this ranking right. */
+export const correctPath = (trace) => `/correct?${new URLSearchParams({ dataset: trace.dataset_id, task: trace.task_id, trace: trace.trace_id ?? "" })}`;
+
 /** Where the task is from; the domain is left out where the dataset is named after it. */
 export function origin(trace) {
   const domain = trace.dataset?.toLowerCase() === trace.domain ? null : (DOMAINS[trace.domain] ?? trace.domain);
@@ -139,6 +142,7 @@ function makeActions(send) {
   const resume = h("button.rs-button", { type: "button", onclick: () => send("resume") }, icon("play"), "Resume");
   const copy = h("button.rs-button", { type: "button" }, icon("copy"), h("span", {}, "Copy link"));
   const open = h("a.rs-button", { href: "#" }, icon("open"), "Full trace");
+  const correct = h("a.rs-button", { href: "#" }, icon("grip"), "Correct this ranking");
   let traceId = "";
   copy.addEventListener("click", async () => {
     const link = new URL(`/?trace=${encodeURIComponent(traceId)}`, location.href).href;
@@ -157,8 +161,10 @@ function makeActions(send) {
     resume.hidden = !["stopped", "interrupted", "failed"].includes(trace.state);
     copy.hidden = open.hidden = !traceId;
     open.setAttribute("href", traceId ? `/traces?trace=${encodeURIComponent(traceId)}` : "#");
+    correct.hidden = trace.state !== "finished";
+    correct.setAttribute("href", correctPath(trace));
     node.hidden = !traceId && isOver(trace) === false && trace.state === "ready";
   }
-  const node = h("div.rs-actions", {}, stop, resume, copy, open);
+  const node = h("div.rs-actions", {}, stop, resume, correct, copy, open);
   return { node, show };
 }

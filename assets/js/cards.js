@@ -56,7 +56,7 @@ function placeOf(frame, id, justOut) {
 
 function makeCard(candidate, isRelevant) {
   const rank = h("span.rs-rank");
-  const title = h("h3.rs-card-title", {}, candidate.title.endsWith(CUT) ? `${candidate.title.slice(0, -CUT.length)} …` : candidate.title);
+  const title = h("h3.rs-card-title", {}, shownTitle(candidate));
   const note = h("span.rs-card-note");
   const bar = shareBar(0);
   const text = restOfText(candidate);
@@ -98,8 +98,11 @@ function noteOf(gone, probability, frame) {
   return `${percent(probability)} to go`;
 }
 
+/** The title with one sign for what is left out. */
+export const shownTitle = ({ title }) => (title.endsWith(CUT) ? `${title.slice(0, -CUT.length)} …` : title);
+
 /** What the title does not say yet: where the title is the beginning of the text, only the rest of it. */
-function restOfText({ title, text }) {
+export function restOfText({ title, text }) {
   const words = text.trim().split(/\s+/).join(" ");
   const lead = title.endsWith(CUT) ? title.slice(0, -CUT.length) : title;
   if (words === lead) return "";

@@ -1,6 +1,6 @@
 // A stored trace in full: every step with its prompt; or two traces of one task side by side, where they part marked.
 import { ago, count, h, icon, percent, plural, seconds, shareBar } from "./dom.js";
-import { origin } from "./board_head.js";
+import { correctPath, origin } from "./board_head.js";
 import { titleOf } from "./cards.js";
 import { exclusions, firstParting, rankOfRelevant } from "./trace.js";
 import { HISTORY_LABEL, STATES, decision, noThought } from "./words.js";
@@ -20,7 +20,7 @@ function single(trace, siblings) {
     "article.rs-trace",
     {},
     taskHead(trace),
-    h("div.rs-trace-bar", {}, facts(trace), h("div.rs-actions", {}, h("a.rs-button", { href: `/?trace=${encodeURIComponent(trace.trace_id)}` }, icon("play"), "Replay on the board"), siblings.length > 0 && compareForm(trace, siblings))),
+    h("div.rs-trace-bar", {}, facts(trace), h("div.rs-actions", {}, trace.state === "finished" && h("a.rs-button", { href: correctPath(trace) }, icon("grip"), "Correct this ranking"), h("a.rs-button", { href: `/?trace=${encodeURIComponent(trace.trace_id)}` }, icon("play"), "Replay on the board"), siblings.length > 0 && compareForm(trace, siblings))),
     trace.error && h("p.rs-error", {}, trace.error),
     h("div.rs-columns", {}, h("div", {}, h("h3.rs-section-title", {}, "Ranking"), ranking(trace)), h("section", { "aria-label": "Steps" }, h("h3.rs-section-title", {}, "Steps"), stepList(trace))),
   );

@@ -58,3 +58,12 @@ const OUTCOMES = {
   several_answers: { label: "several answers, ", tone: "is-bad", why: "The model named more than one candidate." },
   not_in_pool: { label: "answer not in the pool, ", tone: "is-bad", why: "The model’s answer names no candidate of the pool." },
 };
+
+export const DOMAINS = { recommendation: "Recommendation", routing: "Routing", passage: "Passage", other: "Other" };
+
+export const HISTORY_LABEL = {
+  recommendation: "History, oldest first",
+  routing: "Context",
+  passage: "Context",
+  other: "History, oldest first",
+};

@@ -2,26 +2,14 @@
 
 from typing import Any
 
-from ranker.metrics import random_floor_mrr
 from ranker.schema import RankingTask
-from studio.snapshot import trace_json
+from studio.snapshot import task_json, trace_json
 from studio.store import StoredTrace
 
 
 def task_payload(dataset: str, task: RankingTask) -> dict[str, Any]:
     """A task that was not ranked yet: what the prompt will show of it, and what is known about relevance."""
-    relevant = [i for i in task.candidate_ids if i in task.relevant_ids]
-    return {
-        "dataset": dataset,
-        "task_id": task.task_id,
-        "domain": task.domain.value,
-        "query": task.query,
-        "history": list(task.history),
-        "criterion": task.criterion,
-        "candidates": [{"id": c.candidate_id, "title": c.title, "text": c.text} for c in task.candidates],
-        "relevant": relevant or None,
-        "random_mrr": random_floor_mrr(len(task.candidates), len(relevant)) if relevant else None,
-    }
+    return {"dataset": dataset, **task_json(task)}
 
 
 def trace_payload(trace: StoredTrace) -> dict[str, Any]:

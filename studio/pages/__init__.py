@@ -6,6 +6,7 @@ import gradio as gr
 
 from studio.components.static import page_head
 from studio.context import Context
+from studio.pages.correct import build as build_correct
 from studio.pages.data import build as build_data
 from studio.pages.quality import build as build_quality
 from studio.pages.rank import build as build_rank
@@ -21,6 +22,7 @@ class Page(NamedTuple):
 
 
 RANK = Page("Rank", "")
+CORRECT = Page("Correct", "correct")
 TRACES = Page("Traces", "traces")
 DATA = Page("Data", "data")
 QUALITY = Page("Quality", "quality")
@@ -34,6 +36,7 @@ def build_pages(context: Context) -> gr.Blocks:
         page_head("Rank", "Watch a model reason, exclude, and rank.")
         build_rank(context)
     for page, build, words in (
+        (CORRECT, build_correct, "Put the model’s ranking right: one drag, one key. Nothing that you say is lost."),
         (TRACES, build_traces, "Every ranking, step by step: search, read, compare, export."),
         (TRAIN, build_train, "Fold corrections into the model, and see whether it ranks better."),
         (DATA, build_data, "The tasks to rank: import, look, delete."),

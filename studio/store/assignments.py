@@ -12,7 +12,8 @@ from sqlmodel import Session, col
 from studio.store.corrections import are_current
 from studio.store.database import Database
 from studio.store.people import annotator_pk, find_annotator, task_pk
-from studio.store.tables import AssignmentTable, CorrectionTable, TaskTable
+from studio.store.records import NotStoredError, now_utc
+from studio.store.tables import AssignmentTable, CorrectionTable, DatasetTable, QueueTable, TaskTable
 
 
 class Progress(NamedTuple):
@@ -90,6 +91,26 @@ class AssignmentSection:
             person, task = annotator_pk(session, author), task_pk(session, dataset_id, task_id)
             session.merge(AssignmentTable(annotator_pk=person, task_pk=task, expires_at=now, skipped_at=now))
 
+    def num_others(self, author: str, dataset_id: int, task_id: str, *, now: str) -> int:
+        """How many other people have a current word on a task, or have it before them."""
+        with self._database.read() as session:
+            task, person = task_pk(session, dataset_id, task_id), find_annotator(session, author)
+            people = _spoken(session, dataset_id).get(task, set())
+            people |= {holder for leased, holder in _leases(session, dataset_id, now) if leased == task}
+            return len(people - {person.id if person else None})
+
+    def overlap(self, dataset_id: int) -> int:
+        """How many people are to say something about each task of a dataset; 1 unless somebody set it."""
+        with self._database.read() as session:
+            row = session.get(QueueTable, _dataset_name(session, dataset_id))
+            return row.overlap if row else 1
+
+    def set_overlap(self, dataset_id: int, overlap: int) -> None:
+        """Set it, for every version of the dataset."""
+        with self._database.write() as session:
+            name = _dataset_name(session, dataset_id)
+            session.merge(QueueTable(dataset=name, overlap=overlap, changed_at=now_utc()))
+
     def progress(self, author: str, dataset_id: int) -> Progress:
         """How far a person is."""
         with self._database.read() as session:
@@ -100,6 +121,15 @@ class AssignmentSection:
                 return Progress(0, 0, total)
             done = {task for task, people in _spoken(session, dataset_id).items() if person.id in people}
             return Progress(len(done), len(_skipped(session, person.id, dataset_id) - done), total)
+
+
+def _dataset_name(session: Session, dataset_id: int) -> str:
+    name: str | None = session.execute(
+        select(col(DatasetTable.name)).where(col(DatasetTable.id) == dataset_id)
+    ).scalar()
+    if name is None:
+        raise NotStoredError(f"store: dataset {dataset_id}: is not there: choose one from the list")
+    return name
 
 
 def _task_ids(session: Session, dataset_id: int) -> dict[str, int]:

@@ -7,7 +7,7 @@ whoever leaves superseded corrections and flags out (training does) sees exactly
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, String, cast, exists, func, select
@@ -97,40 +97,70 @@ class CorrectionSection:
     def add(
         self, dataset_id: int, correction: Correction, *, follow: bool = True, draft_revision: int | None = None
     ) -> Added:
-        """Store one correction, and close its author's draft of the task.
+        """`add_all` of one."""
+        return self.add_all(dataset_id, [correction], follow=follow, draft_revision=draft_revision)[0]
+
+    def add_all(
+        self,
+        dataset_id: int,
+        corrections: Sequence[Correction],
+        *,
+        follow: bool = True,
+        draft_revision: int | None = None,
+        draft: Mapping[str, Any] | None = None,
+    ) -> list[Added]:
+        """Store what one person says of one task, all of it or nothing, and close their draft of it.
 
         Args:
-            dataset_id: where its task is.
-            correction: valid for the task.
-            follow: let it supersede the author's current word about the same thing, where it names none itself.
-            draft_revision: of the draft that it was made from; None = not from a draft.
+            dataset_id: where the task is.
+            corrections: one at least, of one author and task, valid for it.
+            follow: let each supersede the author's current word about the same thing, where it names none itself.
+            draft_revision: of the draft that they were made from; None = not from a draft.
+            draft: what to keep beside if that came too late; None = the payload of the first.
 
         Raises:
-            NotStoredError: if the task, or what it supersedes, is not there.
-            StaleError: if the draft has a newer revision (the payload is then kept beside it), or what it supersedes has been
+            NotStoredError: if the task, or what one supersedes, is not there.
+            StaleError: if the draft has a newer revision (this one is then kept beside it), or what one supersedes has been
                 superseded by something else.
-            UsageError: if its id is taken by another correction, or it supersedes somebody else's.
+            UsageError: if an id is taken by another correction, or one supersedes somebody else's.
         """
+        first = corrections[0]
+        assert len({(c.author, c.task_id) for c in corrections}) == 1, "one author and task"
         stale: StaleError | None = None
+        added: list[Added] = []
         with self._database.write() as session:
-            known = self._select_one(session, correction.correction_id)
-            if known is not None:
-                return Added(_same(session, known, correction), False)
-            person, task = annotator_pk(session, correction.author), task_pk(session, dataset_id, correction.task_id)
+            known = {c.correction_id: self._select_one(session, c.correction_id) for c in corrections}
+            if all(known.values()):  # before the author is looked up: it may be somebody who was forgotten since
+                return [
+                    Added(_same(session, there, c), False) for c in corrections if (there := known[c.correction_id])
+                ]
+            person, task = annotator_pk(session, first.author), task_pk(session, dataset_id, first.task_id)
             newest = newest_revision(session, person, task)
-            if draft_revision is not None and draft_revision != newest:
-                keep_beside(session, person, task, json.dumps(dict(correction.payload)), draft_revision)
-                stale = stale_draft(correction.task_id, draft_revision, newest)
+            is_repeated = any(known.values())
+            if draft_revision is not None and draft_revision != newest and not is_repeated:
+                kept = json.dumps(dict(first.payload if draft is None else draft), ensure_ascii=False)
+                keep_beside(session, person, task, kept, draft_revision)
+                stale = stale_draft(first.task_id, draft_revision, newest)
             else:
-                row = _row(session, correction, person, task, follow=follow)
-                session.add(row)
-                close_draft(session, person, task, newest)
-                session.flush()
-                stored = self._select_one(session, correction.correction_id)
+                for given in corrections:
+                    there = known[given.correction_id]
+                    added.append(
+                        Added(self._insert(session, given, person, task, follow=follow), True)
+                        if there is None
+                        else Added(_same(session, there, given), False)
+                    )
+                if not is_repeated:
+                    close_draft(session, person, task, newest, is_drafted=draft_revision is not None)
         if stale is not None:
             raise stale
+        return added
+
+    def _insert(self, session: Session, correction: Correction, person: int, task: int, *, follow: bool) -> Correction:
+        session.add(_row(session, correction, person, task, follow=follow))
+        session.flush()
+        stored = self._select_one(session, correction.correction_id)
         assert stored is not None
-        return Added(stored, True)
+        return stored
 
     def get(self, correction_id: str) -> Correction:
         """Raises NotStoredError if there is none of that id."""
@@ -185,6 +215,13 @@ class CorrectionSection:
         if found is None:
             raise _no_correction(correction_id)
         return int(found)
+
+    def count_since(self, author: str, since: str) -> int:
+        """How many corrections a person has made since a moment (ISO 8601, UTC)."""
+        query = select(func.count()).select_from(CorrectionTable).join(AnnotatorTable)
+        query = query.where(col(AnnotatorTable.name) == author, col(CorrectionTable.created_at) >= since)
+        with self._database.read() as session:
+            return int(session.execute(query).scalar_one())
 
     def annotators(self) -> list[Annotator]:
         """Everybody who ever corrected, drafted or was given a task, in the order in which they came."""

@@ -91,9 +91,12 @@ def newest_revision(session: Session, person: int, task: int) -> int:
     return newest or 0
 
 
-def close_draft(session: Session, person: int, task: int, newest: int) -> None:
-    """It was submitted: the next revision is empty, so that a tab which still shows the old one is refused."""
-    if newest:
+def close_draft(session: Session, person: int, task: int, newest: int, *, is_drafted: bool) -> None:
+    """It was submitted: the next revision is empty, so that a tab which still shows the old one is refused.
+
+    A submission that names no draft closes one only if there is one.
+    """
+    if newest or is_drafted:
         session.execute(_rows(delete(DraftTable), person, task).where(col(DraftTable.revision).is_not(None)))
         session.add(
             DraftTable(annotator_pk=person, task_pk=task, revision=newest + 1, base_revision=newest, saved_at=now_utc())

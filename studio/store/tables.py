@@ -186,3 +186,13 @@ class TokenTable(SQLModel, table=True):
     annotator_pk: int = Field(foreign_key="annotator.id", index=True)
     created_at: str
     expires_at: str
+
+
+class QueueTable(SQLModel, table=True):
+    """How the tasks of a dataset (all its versions) are given out."""
+
+    __tablename__ = "queue"
+
+    dataset: str = Field(primary_key=True)
+    overlap: int
+    changed_at: str

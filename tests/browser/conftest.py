@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from correctpage import fill_to_correct
 from hostile import HOSTILE, hostile_task, hostile_trace
 from jobs import fill_training, make_finished_job, stop_jobs
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
@@ -28,7 +29,7 @@ from pathlib import Path
 from studio.server import serve
 from studio.settings import Settings
 settings = Settings(
-    data_dir=Path(sys.argv[1]), port=0, model="quick", open_browser=False, accounts="accounts" in sys.argv
+    data_dir=Path(sys.argv[1]), port=int(sys.argv[2]), model="quick", open_browser=False, accounts="accounts" in sys.argv
 )
 serve(settings, on_ready=lambda url: print(url, flush=True))
 """
@@ -70,25 +71,36 @@ def studio(data_dir: Path, chromium_path: str, toy_model_dir: Path) -> Iterator[
     fill_training(data_dir, toy_model_dir)
     with run_studio(data_dir) as address:
         yield address
+        stop_jobs(data_dir)
 
 
 @contextmanager
 def run_studio(data_dir: Path, *flags: str) -> Iterator[str]:
-    """A studio in its own process; its address. The flag `accounts` asks for a login."""
+    """A studio in its own process; its address. The flag `accounts` asks for a login. Its log must be clean."""
+    with run_server(data_dir, *flags) as (_, address):
+        yield address
     log = data_dir / "server.log"
-    with log.open("w") as errors:
-        server = subprocess.Popen(
-            [sys.executable, "-c", SERVE, str(data_dir), *flags], stdout=subprocess.PIPE, stderr=errors, text=True
-        )
-    assert server.stdout is not None
-    address = server.stdout.readline().strip()
-    if not address:
-        pytest.fail(f"the studio did not start:\n{log.read_text()}")
-    yield address.rstrip("/")
-    stop_jobs(data_dir)
-    server.terminate()
-    server.wait(START_S)
     assert "Traceback" not in log.read_text(), log.read_text()
+
+
+@contextmanager
+def run_server(data_dir: Path, *flags: str, port: int = 0) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """The same with the process itself, for tests that kill it; the address has no last slash."""
+    log = data_dir / "server.log"
+    with log.open("a") as errors:
+        server = subprocess.Popen(
+            [sys.executable, "-c", SERVE, str(data_dir), str(port), *flags],
+            stdout=subprocess.PIPE, stderr=errors, text=True,
+        )  # fmt: skip
+    try:
+        assert server.stdout is not None
+        address = server.stdout.readline().strip()
+        if not address:
+            pytest.fail(f"the studio did not start:\n{log.read_text()}")
+        yield server, address.rstrip("/")
+    finally:
+        server.terminate()
+        server.wait(START_S)
 
 
 def _fill(data_dir: Path) -> None:
@@ -100,6 +112,7 @@ def _fill(data_dir: Path) -> None:
     store = Store(settings.database_path)
     library = Library(store)
     library.seed_samples()
+    fill_to_correct(store)
     dataset_id, task_id = library.add_task(hostile_task(), HOSTILE)
     trace = hostile_trace()
     config = {"mode": "iterative", "answer_format": "scored", "think_tokens": 8}

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from correctpage import open_correct
 from playwright.sync_api import Browser, expect
 from qualitypage import correct_differently
 from rankpage import open_rank, rank_to_the_end
@@ -39,6 +40,19 @@ def test_axe_finds_nothing(browser: Browser, studio: str, trace_id: str, dispute
         for violation in results.response["violations"]:
             nodes = [node["html"][:160] for node in violation["nodes"][:3]]
             found.append((path, violation["id"], violation["impact"], nodes))
+    open_correct(page, studio, f"axe-{scheme}")
+    for key, shown in (
+        ("]", ".rs-review details[open]"),
+        ("c", ".rs-line"),
+        ("l", ".rs-label-box[open]"),
+        ("g", ".rs-guidelines[open]"),
+        ("?", "dialog[open]"),
+    ):
+        page.keyboard.press(key)
+        expect(page.locator(shown).first).to_be_visible()
+        for violation in axe_playwright.Axe().run(page).response["violations"]:
+            nodes = [node["html"][:160] for node in violation["nodes"][:3]]
+            found.append((f"/correct {key}", violation["id"], violation["impact"], nodes))
     page.close()
     assert found == []
 
@@ -52,6 +66,10 @@ def test_nothing_sticks_out_of_a_narrow_screen(
         page.goto(f"{studio}{path}", wait_until="domcontentloaded")
         expect(page.locator(shown).first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], path
+    open_correct(page, studio, f"narrow-{scheme}")
+    for key in ("c", "]", "l", "g", "?"):
+        page.keyboard.press(key)
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], "/correct"
     page.close()
 
 
@@ -67,6 +85,7 @@ def _views(trace_id: str, disputed: str) -> list[tuple[str, str]]:
         ("/quality", "#per-annotator .main-svg"),
         (f"/quality{disputed}", ".rs-version"),
         ("/train?job=20260101-000000-aaaa", "[data-curve='Loss'] .main-svg"),
+        ("/correct", "#rs-name"),
     ]
 
 

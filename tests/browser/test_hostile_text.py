@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from correctpage import open_correct
 from hostile import HOSTILE, TEXT, hostile_task
 from playwright.sync_api import BrowserContext, Page, expect
 from qualitypage import correct
@@ -55,6 +56,24 @@ def test_on_the_traces_page(page: Page, studio: str) -> None:
     page.goto(f"{studio}/traces?trace=hostile", wait_until="domcontentloaded")
     page.get_by_text("Exact prompt").first.click()
     expect(page.locator(".rs-prompt").first).to_have_text(TEXT)
+
+
+def test_on_the_correct_page(page: Page, studio: str) -> None:
+    open_correct(page, studio, HOSTILE, "?task=%3Cb%3Etask%3C%2Fb%3E&trace=hostile")
+    expect(page.locator(".rs-row").first).to_contain_text("pwned")
+    page.keyboard.press("]")
+    expect(page.locator(".rs-review .rs-thought").first).to_have_text(TEXT)
+    page.keyboard.press("l")
+    page.keyboard.press("r")
+    page.keyboard.type(TEXT[:200])
+    page.locator(".rs-grip").first.focus()
+    page.keyboard.press("Alt+ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator(".rs-strip")).to_contain_text(HOSTILE)
+    page.keyboard.press("b")
+    expect(page.get_by_label("Why (optional)")).to_have_value(TEXT[:200])
+    page.goto(f"{studio}/correct?task=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E", wait_until="domcontentloaded")
+    expect(page.locator(".rs-empty")).to_contain_text("<img src=x")
 
 
 def test_in_an_upload_and_its_error(page: Page, studio: str, tmp_path: Path) -> None:

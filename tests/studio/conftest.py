@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from ranker.schema import Candidate, Domain, RankingTask
+from ranker.schema import (
+    Candidate,
+    Domain,
+    EliminationStep,
+    Mode,
+    Outcome,
+    RankingTask,
+    RankingTrace,
+    Totals,
+    make_ranking,
+)
 from studio.app import open_context
 from studio.context import Context
 from studio.settings import Settings
@@ -56,6 +66,30 @@ def make_task() -> Callable[..., RankingTask]:
         )
 
     return make
+
+
+@pytest.fixture
+def add_trace() -> Callable[..., str]:
+    """Store a finished trace that ranks a task as told. Returns its trace_id."""
+
+    def add(store: Store, dataset_id: int, task: RankingTask, ranking: tuple[str, ...], *, model: str = "m") -> str:
+        trace_id = f"{task.task_id}-{model}"
+        store.traces.create(trace_id, dataset_id, task.task_id, model=model, mode=Mode.ITERATIVE, seed=0, config={})
+        pools = [ranking[: len(ranking) - index] for index in range(len(ranking) - 1)]
+        steps = [
+            EliminationStep(step_index=i, pool=pool, excluded_id=pool[-1], reasoning="so", outcome=Outcome.PARSED)
+            for i, pool in enumerate(pools)
+        ]
+        for step in steps:
+            store.traces.add_step(trace_id, step)
+        trace = RankingTrace(
+            task_id=task.task_id, model=model, mode=Mode.ITERATIVE, prompt_version="p-1", ranking=make_ranking(steps),
+            steps=tuple(steps), totals=Totals.of(steps),
+        )  # fmt: skip
+        store.traces.finish(trace_id, trace)
+        return trace_id
+
+    return add
 
 
 @pytest.fixture

@@ -142,7 +142,17 @@ def test_a_database_from_before_corrections_is_brought_up(
     dataset_id = add_dataset(store, [make_task("t1")])
     store.close()
     with sqlite3.connect(path) as connection:
-        for table in ("guideline", "assignment", "draft", "correction", "annotator"):
+        for table in (
+            "token",
+            "session",
+            "account",
+            "queue",
+            "guideline",
+            "assignment",
+            "draft",
+            "correction",
+            "annotator",
+        ):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
     store = Store(path)

@@ -116,3 +116,14 @@ def test_what_cannot_be_used_is_refused(kind: CorrectionKind, payload: dict[str,
     with pytest.raises(DatasetError) as caught:
         grade_step(wrong, TASK) if kind is CorrectionKind.STEP else tiers_of_correction(wrong, TASK)
     assert place in str(caught.value) and "c1" in str(caught.value)
+
+
+def test_a_line_below_the_top_says_no_more_to_training_than_its_order_does() -> None:
+    payload = {"order": [["a"], ["b"], ["c", "d", "e"]], "top": 2, "start": "model", "keys": 1, "gestures": 1}
+    said = Correction(
+        correction_id="x", task_id="t", kind=CorrectionKind.RANKING, author="ann", created_at="", payload=payload
+    )
+    found = tiers_of_correction(said, TASK)
+    assert found == tiers("a|b|cde")
+    assert grade_exclusions(found, list("abcde")) == {"a": 0, "b": 0.25, "c": 1, "d": 1, "e": 1}
+    assert grade_exclusions(found, list("cde")) == {"c": None, "d": None, "e": None}, "below the line all is open"
