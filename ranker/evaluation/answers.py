@@ -9,10 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from ranker.errors import DatasetError, UsageError
-from ranker.schema import Outcome, Record
+from ranker.schema import EliminationStep, Outcome, Record
 
 
 class StepFact(NamedTuple):
@@ -63,6 +63,9 @@ class Answer(Record):
     """Texts were cut to fit the context window."""
     is_stopped_early: bool = False
     """Ended when the last relevant candidate was out; the order above it is arbitrary."""
+
+    full_steps: tuple[EliminationStep, ...] = Field(default=(), exclude=True, repr=False)
+    """What the model read and wrote, for whoever keeps traces; never in the journal."""
 
     @property
     def key(self) -> AnswerKey:

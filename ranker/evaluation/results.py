@@ -12,6 +12,7 @@ from typing import Final, Literal
 from pydantic import ValidationError
 
 from ranker.errors import DatasetError
+from ranker.evaluation.analysis import Analysis
 from ranker.evaluation.systems import SystemInfo
 from ranker.schema import Record
 
@@ -86,6 +87,8 @@ class Row(Record):
     """Metric -> value by query, for the metrics that cannot be computed from others; None = not answered."""
     usage: Usage = Usage()
     exclusions: tuple[ExclusionRow, ...] = ()
+    analysis: Analysis | None = None
+    """None in files of before this was measured."""
     command: int = 0
     """Index into `commands`."""
 

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from ranker.errors import UsageError
 from ranker.evaluation.answers import Answer, AnswerKey, Journal
+from ranker.evaluation.keeping import KeptTraces
 from ranker.evaluation.published import PUBLISHED
 from ranker.evaluation.results import DatasetRecord, Results, Row, read_results, write_results
 from ranker.evaluation.scoring import describe_set, find_differences, make_row
@@ -55,6 +56,8 @@ class Plan:
     """Names of systems to compare, beside those that always are."""
     against: str = "random"
     """Every system is compared with this one."""
+    keep_traces: bool = False
+    """Keep every step with its prompt beside the results (`ranker.evaluation.keeping`)."""
 
     close: Callable[[], Awaitable[None]] | None = None
     """Frees the models, on the loop that used them."""
@@ -107,6 +110,7 @@ class _Run:
 
     def __init__(self, plan: Plan, out: Path, command: str) -> None:
         self._plan, self._out = plan, out
+        self._kept = KeptTraces(out) if plan.keep_traces else None
         old = read_results(out) if out.exists() else None
         commands = list(old.commands) if old else []
         if command not in commands:
@@ -149,12 +153,17 @@ class _Run:
         num_all = len(tasks) * len(seeds)
         if len(answers) == num_all and self._has(dataset, key, tasks, seeds):
             return
+        if self._kept is not None:
+            self._kept.add_tasks(dataset.key, tasks)
         try:
             for start in range(0, len(tasks), _CHUNK_TASKS):  # all seeds of some tasks before the next tasks
                 for seed in seeds:
                     chunk = [t for t in tasks[start : start + _CHUNK_TASKS] if (seed, t.task_id) not in answers]
                     async with aclosing(_timed(system, dataset, chunk, seed)) as stream:
                         async for answer in stream:
+                            if self._kept is not None:
+                                self._kept.add(answer)  # before the journal: an answer that counts has its trace
+                            answer = answer.model_copy(update={"full_steps": ()})
                             journal.add(answer)
                             answers[seed, answer.task_id] = answer
                             if report is not None:
@@ -168,6 +177,7 @@ class _Run:
         return any(
             (r.dataset_key, r.system_key, r.seeds, r.n, r.num_wanted)
             == (dataset.key, system_key, tuple(seeds), len(tasks), len(tasks))
+            and r.analysis is not None
             for r in self.results.rows
         )
 
