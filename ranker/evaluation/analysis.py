@@ -336,7 +336,7 @@ def _share(name: str, n: int, value: float, interval: tuple[float, float], expec
 def _edges(values: Floats, num_bins: int) -> Floats:
     """Inner borders of bins that hold about equally many values; a value on a border belongs above it."""
     borders = np.unique(np.quantile(values, np.linspace(0, 1, num_bins + 1)[1:-1]))
-    return borders[borders > values.min()]
+    return np.asarray(borders[borders > values.min()], dtype=np.float64)
 
 
 def _place(position: int, pool_size: int) -> str:

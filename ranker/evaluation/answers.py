@@ -4,10 +4,9 @@ An answer is found again by what it depends on: the tasks' hash, everything that
 run with other settings adds answers and never takes wrong ones for its own.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 from pydantic import Field, ValidationError
 
@@ -72,6 +71,30 @@ class Answer(Record):
         return AnswerKey(self.dataset_key, self.system_key, self.seed, self.task_id)
 
 
+class Answers(Protocol):
+    """Where answers are found again."""
+
+    def get(self, key: AnswerKey) -> Answer | None: ...
+
+
+def read_answers(path: Path) -> dict[AnswerKey, Answer]:
+    """All whole lines of a journal, the later one of two with the same key; the file stays as it is.
+
+    Raises:
+        DatasetError: if a line is no answer.
+    """
+    answers = {}
+    data = path.read_bytes() if path.exists() else b""
+    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
+        try:
+            answer = Answer.model_validate_json(line)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise DatasetError(f"{path}:{number}: answer: {reason}: delete the line to ask again") from error
+        answers[answer.key] = answer
+    return answers
+
+
 class Journal:
     """Answers in a JSON Lines file, each on disk when `add` returns."""
 
@@ -85,7 +108,8 @@ class Journal:
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._answers = {answer.key: answer for answer in self._read()}
+            _drop_torn_line(path)
+            self._answers = read_answers(path)
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise UsageError(f"--out: {path}: {error.strerror}: choose another file") from error
@@ -106,17 +130,11 @@ class Journal:
     ) -> None:
         self._file.close()
 
-    def _read(self) -> Iterator[Answer]:
-        if not self._path.exists():
-            return
-        data = self._path.read_bytes()
+
+def _drop_torn_line(path: Path) -> None:
+    if path.exists():
+        data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
         if whole < len(data):
-            with self._path.open("r+b") as file:
+            with path.open("r+b") as file:
                 file.truncate(whole)
-        for number, line in enumerate(data[:whole].splitlines(), 1):
-            try:
-                yield Answer.model_validate_json(line)
-            except ValidationError as error:
-                reason = error.errors()[0]["msg"]
-                raise DatasetError(f"{self._path}:{number}: answer: {reason}: delete the line to ask again") from error

@@ -8,7 +8,7 @@ them: a reader opens a few traces of thousands. Knows no page.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,10 +46,15 @@ class KeptTraces:
 
     def task(self, dataset_key: str, task_id: str) -> RankingTask | None:
         """None if it was not kept."""
-        for line in _lines(self._tasks_path):
-            if line["dataset_key"] == dataset_key and line["task"]["task_id"] == task_id:
-                return RankingTask.model_validate(line["task"])
-        return None
+        return self.tasks(dataset_key, [task_id]).get(task_id)
+
+    def tasks(self, dataset_key: str, task_ids: Collection[str]) -> dict[str, RankingTask]:
+        """Those of `task_ids` that were kept."""
+        return {
+            line["task"]["task_id"]: RankingTask.model_validate(line["task"])
+            for line in _lines(self._tasks_path)
+            if line["dataset_key"] == dataset_key and line["task"]["task_id"] in task_ids
+        }
 
     def steps(self, key: AnswerKey) -> tuple[EliminationStep, ...]:
         """The steps of an answer; none if they were not kept. The newest ones, if it was asked twice."""

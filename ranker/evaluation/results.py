@@ -170,11 +170,11 @@ def read_results(path: Path) -> Results:
 def write_results(results: Results, path: Path) -> None:
     """Write the file, whole or not at all; lists of numbers and ids stay on one line."""
     part = path.with_name(path.name + ".part")
-    part.write_text(_to_text(results), encoding="utf-8")
+    part.write_text(to_text(results), encoding="utf-8")
     part.replace(path)
 
 
-def _to_text(results: Results) -> str:
+def to_text(results: Results) -> str:
     """JSON with a line for each record, which stays readable in a diff."""
     values = results.model_dump(mode="json")
     lines = []

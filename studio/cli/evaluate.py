@@ -3,18 +3,15 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studio.cli.options import add_data_dir, add_json, example, find_dataset, open_library, read_settings
+from studio.cli.options import add_data_dir, add_json, example, read_settings, stored_tasks
 from studio.cli.output import Progress, print_json, print_table
 
 if TYPE_CHECKING:
     from ranker.evaluation import Plan, Results
-    from ranker.schema import RankingTask
     from studio.evaluations import EvaluationRequest
-    from studio.settings import Settings
 
 _DEFAULTS = {
     "protocol": "paper",
@@ -76,9 +73,14 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--out", metavar="RESULTS.json", type=Path, required=True)
     parser.add_argument(
-        "--tables", metavar="md,csv,tex", default=_DEFAULTS["tables"], help="beside --out (default: md)"
+        "--tables",
+        "--format",
+        metavar="md,csv,tex",
+        default=_DEFAULTS["tables"],
+        help="exports beside --out, which is JSON (default: md; TREC runs: --runs)",
     )
     parser.add_argument("--runs", metavar="DIR", type=Path, help="write TREC run files there")
+    parser.add_argument("--traces", action="store_true", help="keep every step with its prompt beside --out")
     add_data_dir(parser)
     add_json(parser)
     parser.set_defaults(run=evaluate)
@@ -86,14 +88,18 @@ def add_parser(commands: Any) -> None:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """`eval`"""
+    from dataclasses import replace
+
     from ranker.evaluation import read_results, run_evaluation
     from studio.evaluations import make_plan
     from trainer.registry import Registry
 
     settings = read_settings(arguments)
     registry = Registry(settings.models_dir)
-    request = _read_request(arguments, registry)
-    plan = make_plan(request, registry, lambda name: _stored_tasks(settings, name))
+    request = read_request(arguments, registry)
+    plan = replace(
+        make_plan(request, registry, lambda name: stored_tasks(settings, name)), keep_traces=arguments.traces
+    )
     progress = Progress()
     is_stopped = False
     try:
@@ -114,7 +120,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return 130 if is_stopped else 0
 
 
-def _read_request(arguments: argparse.Namespace, registry: Any) -> "EvaluationRequest":
+def read_request(arguments: argparse.Namespace, registry: Any) -> "EvaluationRequest":
     from ranker.evaluation import FORMATS
     from studio.cli.models import ensure_model
     from studio.evaluations import EvaluationRequest
@@ -147,13 +153,6 @@ def _read_request(arguments: argparse.Namespace, registry: Any) -> "EvaluationRe
         compare=tuple(_pairs(arguments.compare, ":", "--compare")),
         max_in_flight=arguments.batch,
     )
-
-
-def _stored_tasks(settings: "Settings", name: str) -> "Sequence[RankingTask] | None":
-    with open_library(settings) as library:
-        if name.partition("@")[0] not in {info.name for info in library.datasets()}:
-            return None
-        return list(library.iter_tasks(find_dataset(library, name).id))
 
 
 def _write_beside(results: "Results", arguments: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ import gradio as gr
 from studio.components.static import page_head
 from studio.context import Context
 from studio.pages.data import build as build_data
+from studio.pages.evaluate import build as build_evaluate
 from studio.pages.quality import build as build_quality
 from studio.pages.rank import build as build_rank
 from studio.pages.traces import build as build_traces
@@ -23,6 +24,7 @@ RANK = Page("Rank", "")
 TRACES = Page("Traces", "traces")
 DATA = Page("Data", "data")
 QUALITY = Page("Quality", "quality")
+EVALUATE = Page("Evaluate", "evaluate")
 
 
 def build_pages(context: Context) -> gr.Blocks:
@@ -33,6 +35,7 @@ def build_pages(context: Context) -> gr.Blocks:
         build_rank(context)
     for page, build, words in (
         (TRACES, build_traces, "Every ranking, step by step: search, read, compare, export."),
+        (EVALUATE, build_evaluate, "Which model and mode is better, by how much, and how sure that is."),
         (DATA, build_data, "The tasks to rank: import, look, delete."),
         (
             QUALITY,
