@@ -65,6 +65,7 @@ def _views(trace_id: str, disputed: str) -> list[tuple[str, str]]:
         ("/data", "#tasks tbody tr"),
         ("/quality", "#per-annotator .main-svg"),
         (f"/quality{disputed}", ".rs-version"),
+        ("/evaluate?evaluation=example", "#frontier .main-svg"),
     ]
 
 
