@@ -62,6 +62,7 @@ function view(value, trigger) {
 function remember(id) {
   const query = new URLSearchParams(location.search);
   if (query.get("evaluation") === id) return;
+  if (query.has("evaluation")) for (const name of ["dataset", "a", "b"]) query.delete(name);
   query.set("evaluation", id);
   history.replaceState(history.state, "", `${location.pathname}?${query}`);
 }

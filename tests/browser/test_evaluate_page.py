@@ -136,7 +136,7 @@ def test_two_rows_are_compared_and_lead_to_both_traces(finished: Page) -> None:
     expect(finished.get_by_role("table", name="Difference on every dataset").locator("tbody tr")).to_have_count(1)
     expect(finished.locator("#comparison")).to_contain_text("Iteration gain")
     finished.get_by_role("link", name="Both traces").first.click()
-    expect(finished.locator(".rs-trace .rs-side-name")).to_have_count(4)
+    expect(finished.locator(".rs-trace .rs-side-name")).to_have_count(2)
     expect(finished.locator(".rs-side-name").first).to_contain_text("quick, iterative")
     expect(finished.locator(".rs-pair").first).to_contain_text("Exact prompt")
     finished.get_by_role("link", name="Back to the evaluation").click()
