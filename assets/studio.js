@@ -2,10 +2,13 @@
 import { mountAdjudication } from "./js/adjudication.js";
 import { mountBoard } from "./js/board.js";
 import { mountCorrect } from "./js/correct.js";
+import { mountComparison } from "./js/comparison.js";
 import { mountDoctorReport } from "./js/doctor_report.js";
+import { mountEvaluationHead, mountFacts } from "./js/evaluation.js";
 import { mountFigure } from "./js/figure.js";
 import { mountImportPreview } from "./js/import_preview.js";
 import { mountJobView } from "./js/job_view.js";
+import { mountLeaderboard } from "./js/leaderboard.js";
 import { mountNotice } from "./js/notice.js";
 import { mountPicker } from "./js/picker.js";
 import { mountRewardInspector } from "./js/reward_inspector.js";
@@ -18,10 +21,14 @@ const KINDS = {
   adjudication: mountAdjudication,
   board: mountBoard,
   correct: mountCorrect,
+  comparison: mountComparison,
   "doctor-report": mountDoctorReport,
+  "evaluation-head": mountEvaluationHead,
+  facts: mountFacts,
   figure: mountFigure,
   "import-preview": mountImportPreview,
   "job-view": mountJobView,
+  leaderboard: mountLeaderboard,
   notice: mountNotice,
   picker: mountPicker,
   "reward-inspector": mountRewardInspector,

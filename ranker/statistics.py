@@ -106,6 +106,45 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return {name: adjusted[name] for name in p_values}
 
 
+def ratio_intervals(
+    parts: NDArray[np.float64],
+    wholes: NDArray[np.float64],
+    *,
+    num_draws: int = NUM_DRAWS,
+    seed: int = 0,
+    level: float = 0.95,
+) -> list[tuple[float, float]]:
+    """Percentile intervals of sum(parts) / sum(wholes), one a column, resampling queries (rows) with replacement.
+
+    For shares of things of which a query has several (steps), which are not independent of each other.
+
+    Args:
+        parts: (queries, columns).
+        wholes: (queries, columns); a draw in which a column's sum is 0 is left out of that column.
+        num_draws: resamples.
+        seed: of the draws.
+        level: share of resampled ratios inside.
+
+    Returns:
+        (low, high) by column; (nan, nan) where the column's wholes are all 0.
+    """
+    num_queries = len(parts)
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for rows in _blocks(num_draws, num_queries):
+        weights = rng.multinomial(num_queries, np.full(num_queries, 1 / num_queries), size=rows).astype(float)
+        below = weights @ wholes
+        drawn.append(np.divide(weights @ parts, below, out=np.full_like(below, np.nan), where=below > 0))
+    ratios = np.concatenate(drawn)
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    intervals = []
+    for column in ratios.T:
+        known = column[~np.isnan(column)]
+        low, high = np.quantile(known, tails) if known.size else (np.nan, np.nan)
+        intervals.append((float(low), float(high)))
+    return intervals
+
+
 def _blocks(num_draws: int, num_queries: int) -> list[int]:
     """Sizes of the blocks in which draws are made."""
     size = max(1, _BLOCK_CELLS // num_queries)

@@ -20,6 +20,8 @@ from studio.accounts import Accounts
 from studio.api import add_api
 from studio.context import Context
 from studio.corrections import Corrections
+from studio.evaluationroutes import add_evaluation_routes
+from studio.evaluationruns import Evaluations
 from studio.gate import Gate
 from studio.hub import Hub
 from studio.library import Library
@@ -88,6 +90,7 @@ def open_context(settings: Settings) -> Context:
         corrections=Corrections(store),
         accounts=Accounts(store, settings.data_dir),
         training=Training(store, registry, settings.jobs_dir, settings.models_dir),
+        evaluations=Evaluations(settings.evaluations_dir, data_dir=settings.data_dir, example=settings.example_results),
         lock=lock,
     )
 
@@ -121,6 +124,7 @@ def create_app(settings: Settings, *, with_pages: bool = True) -> FastAPI:
     app.state.context = context
     add_people_routes(app, context)
     add_api(app, context)
+    add_evaluation_routes(app, context)
     add_mcp(app, context)
     app.mount(ASSETS_URL, AssetFiles(directory=settings.assets_dir), name="assets")
     if with_pages:
@@ -161,6 +165,9 @@ def _mount_pages(app: FastAPI, context: Context) -> FastAPI:
             pwa=False,
             footer_links=[],
             allowed_paths=[],
-            blocked_paths=[str(settings.database_path), str(settings.models_dir), str(settings.jobs_dir)],
+            blocked_paths=[
+                str(place)
+                for place in (settings.database_path, settings.models_dir, settings.jobs_dir, settings.evaluations_dir)
+            ],
         )
     return mounted

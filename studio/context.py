@@ -7,6 +7,7 @@ from filelock import BaseFileLock
 from studio.accounts import Accounts
 from studio.background import Background
 from studio.corrections import Corrections
+from studio.evaluationruns import Evaluations
 from studio.hub import Hub
 from studio.library import Library
 from studio.ranking import Rankings
@@ -29,6 +30,7 @@ class Context:
     corrections: Corrections
     accounts: Accounts
     training: Training
+    evaluations: Evaluations
     background: Background = field(default_factory=Background)
     lock: BaseFileLock | None = None
     """Held while this studio uses its data directory."""

@@ -74,6 +74,9 @@ EVENTS: Final[Mapping[str, Permission]] = {
     "adjudicating": Permission.EVALUATE,
     "train": Permission.TRAIN,
     "evaluate": Permission.EVALUATE,
+    "evaluate.remove": Permission.DELETE,
+    "evaluate.undo": Permission.DELETE,
+    "evaluationform": Permission.EVALUATE,
 }
 """UI events by `module` of the handler, or `module.handler` where one differs from the rest of its page."""
 
@@ -104,6 +107,9 @@ ROUTES: Final[Mapping[str, Permission]] = {
     "GET /api/traces/export": Permission.EXPORT,
     "GET /api/traces/{trace_id}": Permission.VIEW,
     "GET /api/traces/{trace_id}/events": Permission.VIEW,
+    "GET /api/evaluations": Permission.EVALUATE,
+    "GET /api/evaluations/{evaluation_id}": Permission.EVALUATE,
+    "GET /api/evaluations/{evaluation_id}/export": Permission.EVALUATE,
     "POST /api/corrections": Permission.CORRECT,
     "GET /api/corrections": Permission.CORRECT,
     "GET /api/drafts": Permission.CORRECT,

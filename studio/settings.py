@@ -88,6 +88,15 @@ class Settings:
     def exports_dir(self) -> Path:
         return self.data_dir / "exports"
 
+    @property
+    def evaluations_dir(self) -> Path:
+        return self.data_dir / "evaluations"
+
+    @property
+    def example_results(self) -> Path:
+        """Results that come with the studio."""
+        return self.assets_dir / "results" / "evaluation.json"
+
     def make_directories(self) -> None:
         """Create the data directory, readable by its owner only.
 
@@ -96,7 +105,7 @@ class Settings:
         """
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for directory in (self.models_dir, self.jobs_dir, self.exports_dir):
+            for directory in (self.models_dir, self.jobs_dir, self.exports_dir, self.evaluations_dir):
                 directory.mkdir(exist_ok=True)
         except OSError as error:
             reason = error.strerror or "cannot be written"

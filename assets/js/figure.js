@@ -73,7 +73,7 @@ export function mountFigure({ element, props, watch }) {
     box.hidden = !figure?.data;
     empty.hidden = Boolean(figure?.data);
     empty.textContent = figure?.empty ?? "";
-    if (figure?.data) draw(box, () => ({ data: recoloured(figure.data), layout: figure.layout ?? {}, alt: figure.alt ?? "Chart" }));
+    if (figure?.data) draw(box, () => ({ data: recoloured(figure.data), layout: recoloured(figure.layout ?? {}), alt: figure.alt ?? "Chart" }));
   };
   watch("value", update);
   update();

@@ -9,27 +9,27 @@ export function mountTraceView({ element, props, watch }) {
   function draw() {
     const traces = props.value?.traces ?? [];
     if (!traces.length) return element.replaceChildren();
-    return element.replaceChildren(traces.length === 1 ? single(traces[0], props.value.siblings ?? []) : pair(traces[0], traces[1]));
+    return element.replaceChildren(traces.length === 1 ? single(traces[0], props.value.siblings ?? [], props.value.back) : pair(traces[0], traces[1], props.value.back));
   }
   watch("value", draw);
   draw();
 }
 
-function single(trace, siblings) {
+function single(trace, siblings, back) {
   return h(
     "article.rs-trace",
     {},
-    taskHead(trace),
-    h("div.rs-trace-bar", {}, facts(trace), h("div.rs-actions", {}, trace.state === "finished" && h("a.rs-button", { href: correctPath(trace) }, icon("grip"), "Correct this ranking"), h("a.rs-button", { href: `/?trace=${encodeURIComponent(trace.trace_id)}` }, icon("play"), "Replay on the board"), siblings.length > 0 && compareForm(trace, siblings))),
+    taskHead(trace, back),
+    h("div.rs-trace-bar", {}, facts(trace), h("div.rs-actions", {}, !trace.href && trace.state === "finished" && h("a.rs-button", { href: correctPath(trace) }, icon("grip"), "Correct this ranking"), !trace.href && h("a.rs-button", { href: `/?trace=${encodeURIComponent(trace.trace_id)}` }, icon("play"), "Replay on the board"), siblings.length > 0 && compareForm(trace, siblings))),
     trace.error && h("p.rs-error", {}, trace.error),
     h("div.rs-columns", {}, h("div", {}, h("h3.rs-section-title", {}, "Ranking"), ranking(trace)), h("section", { "aria-label": "Steps" }, h("h3.rs-section-title", {}, "Steps"), stepList(trace))),
   );
 }
 
-function pair(left, right) {
+function pair(left, right, back) {
   const parting = firstParting(left, right);
   const words = parting === null ? "The two exclude the same candidates in every step that both have." : `They part at step ${parting + 1}: one excludes “${outOf(left, parting)}”, the other “${outOf(right, parting)}”.`;
-  const side = (trace, name) => h("div.rs-side", {}, h("h3.rs-side-name", {}, `${name}: `, h("a", { href: `/traces?trace=${encodeURIComponent(trace.trace_id)}` }, `${trace.model}, ${trace.mode}`)), facts(trace));
+  const side = (trace, name) => h("div.rs-side", {}, h("h3.rs-side-name", {}, `${name}: `, h("a", { href: addressOf(trace) }, `${trace.model}, ${trace.mode}`)), facts(trace));
   const rows = Array.from({ length: Math.max(left.steps.length, right.steps.length) }, (_, index) => {
     const cells = [left, right].map((trace) => h("div.rs-side", {}, trace.steps[index] ? stepView(trace, trace.steps[index]) : h("p.rs-quiet.rs-no-step", {}, "No such step")));
     return h(`li.rs-pair${index === parting ? ".is-parting" : ""}`, {}, index === parting && h("p.rs-parting", {}, "They part here"), h("div.rs-sides", {}, cells));
@@ -37,7 +37,7 @@ function pair(left, right) {
   return h(
     "article.rs-trace",
     {},
-    taskHead(left),
+    taskHead(left, back),
     h("p.rs-headline", {}, words),
     h("div.rs-sides.is-head", {}, side(left, "Left"), side(right, "Right")),
     h("ol.rs-pairs", {}, rows),
@@ -47,9 +47,11 @@ function pair(left, right) {
 
 const outOf = (trace, index) => exclusions(trace.steps[index]).map((id) => titleOf(trace, id, 60)).join(", ");
 
-function taskHead(trace) {
+const addressOf = (trace) => trace.href ?? `/traces?trace=${encodeURIComponent(trace.trace_id)}`;
+
+function taskHead(trace, from) {
   const history = trace.history?.length ? h("details.rs-details", {}, h("summary", {}, `${HISTORY_LABEL[trace.domain] ?? "History"} (${trace.history.length})`), h("ol.rs-history", {}, trace.history.map((line) => h("li", {}, line)))) : null;
-  const back = h("a.rs-back", { href: "/traces" }, icon("left"), "All traces");
+  const back = h("a.rs-back", { href: from?.href ?? "/traces" }, icon("left"), from?.text ?? "All traces");
   return h("header.rs-trace-head", {}, back, h("p.rs-eyebrow", {}, origin(trace)), h("h2.rs-query", {}, trace.query || "What comes next after this history?"), history);
 }
 

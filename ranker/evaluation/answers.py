@@ -4,15 +4,14 @@ An answer is found again by what it depends on: the tasks' hash, everything that
 run with other settings adds answers and never takes wrong ones for its own.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from ranker.errors import DatasetError, UsageError
-from ranker.schema import Outcome, Record
+from ranker.schema import EliminationStep, Outcome, Record
 
 
 class StepFact(NamedTuple):
@@ -64,9 +63,36 @@ class Answer(Record):
     is_stopped_early: bool = False
     """Ended when the last relevant candidate was out; the order above it is arbitrary."""
 
+    full_steps: tuple[EliminationStep, ...] = Field(default=(), exclude=True, repr=False)
+    """What the model read and wrote, for whoever keeps traces; never in the journal."""
+
     @property
     def key(self) -> AnswerKey:
         return AnswerKey(self.dataset_key, self.system_key, self.seed, self.task_id)
+
+
+class Answers(Protocol):
+    """Where answers are found again."""
+
+    def get(self, key: AnswerKey) -> Answer | None: ...
+
+
+def read_answers(path: Path) -> dict[AnswerKey, Answer]:
+    """All whole lines of a journal, the later one of two with the same key; the file stays as it is.
+
+    Raises:
+        DatasetError: if a line is no answer.
+    """
+    answers = {}
+    data = path.read_bytes() if path.exists() else b""
+    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
+        try:
+            answer = Answer.model_validate_json(line)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise DatasetError(f"{path}:{number}: answer: {reason}: delete the line to ask again") from error
+        answers[answer.key] = answer
+    return answers
 
 
 class Journal:
@@ -82,7 +108,8 @@ class Journal:
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._answers = {answer.key: answer for answer in self._read()}
+            _drop_torn_line(path)
+            self._answers = read_answers(path)
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise UsageError(f"--out: {path}: {error.strerror}: choose another file") from error
@@ -103,17 +130,11 @@ class Journal:
     ) -> None:
         self._file.close()
 
-    def _read(self) -> Iterator[Answer]:
-        if not self._path.exists():
-            return
-        data = self._path.read_bytes()
+
+def _drop_torn_line(path: Path) -> None:
+    if path.exists():
+        data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
         if whole < len(data):
-            with self._path.open("r+b") as file:
+            with path.open("r+b") as file:
                 file.truncate(whole)
-        for number, line in enumerate(data[:whole].splitlines(), 1):
-            try:
-                yield Answer.model_validate_json(line)
-            except ValidationError as error:
-                reason = error.errors()[0]["msg"]
-                raise DatasetError(f"{self._path}:{number}: answer: {reason}: delete the line to ask again") from error

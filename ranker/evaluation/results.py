@@ -12,6 +12,7 @@ from typing import Final, Literal
 from pydantic import ValidationError
 
 from ranker.errors import DatasetError
+from ranker.evaluation.analysis import Analysis
 from ranker.evaluation.systems import SystemInfo
 from ranker.schema import Record
 
@@ -86,6 +87,8 @@ class Row(Record):
     """Metric -> value by query, for the metrics that cannot be computed from others; None = not answered."""
     usage: Usage = Usage()
     exclusions: tuple[ExclusionRow, ...] = ()
+    analysis: Analysis | None = None
+    """None in files of before this was measured."""
     command: int = 0
     """Index into `commands`."""
 
@@ -169,11 +172,11 @@ def read_results(path: Path) -> Results:
 def write_results(results: Results, path: Path) -> None:
     """Write the file, whole or not at all; lists of numbers and ids stay on one line."""
     part = path.with_name(path.name + ".part")
-    part.write_text(_to_text(results), encoding="utf-8")
+    part.write_text(to_text(results), encoding="utf-8")
     part.replace(path)
 
 
-def _to_text(results: Results) -> str:
+def to_text(results: Results) -> str:
     """JSON with a line for each record, which stays readable in a diff."""
     values = results.model_dump(mode="json")
     lines = []

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from ranker.errors import UsageError
 from ranker.evaluation.answers import Answer, AnswerKey, Journal
+from ranker.evaluation.keeping import KeptTraces
 from ranker.evaluation.published import PUBLISHED
 from ranker.evaluation.results import DatasetRecord, Results, Row, read_results, write_results
 from ranker.evaluation.scoring import describe_set, find_differences, make_row
@@ -60,6 +61,8 @@ class Plan:
     """Names of systems to compare, beside those that always are."""
     against: str = "random"
     """Every system is compared with this one."""
+    keep_traces: bool = False
+    """Keep every step with its prompt beside the results (`ranker.evaluation.keeping`)."""
 
     close: Callable[[], Awaitable[None]] | None = None
     """Frees the models, on the loop that used them."""
@@ -132,6 +135,7 @@ class _Run:
     def __init__(self, plans: Sequence[Plan], out: Path, command: str) -> None:
         self._plans, self._out = plans, out
         self._asked: dict[tuple[str, str], int] = {}
+        self._kept = KeptTraces(out) if any(plan.keep_traces for plan in plans) else None
         old = read_results(out) if out.exists() else None
         commands = list(old.commands) if old else []
         if command not in commands:
@@ -181,6 +185,8 @@ class _Run:
             return
         size = _CHUNK_TASKS if plan.row_s is None else _BOUNDED_CHUNK_TASKS
         end = inf if plan.row_s is None else time.monotonic() + plan.row_s
+        if self._kept is not None:
+            self._kept.add_tasks(dataset.key, tasks)
         try:
             for start in range(0, len(tasks), size):  # all seeds of some tasks before the next tasks
                 num_before = len(answers)
@@ -188,6 +194,9 @@ class _Run:
                     chunk = [t for t in tasks[start : start + size] if (seed, t.task_id) not in answers]
                     async with aclosing(timed_answers(system, dataset, chunk, seed)) as stream:
                         async for answer in stream:
+                            if self._kept is not None:
+                                self._kept.add(answer)  # before the journal: an answer that counts has its trace
+                            answer = answer.model_copy(update={"full_steps": ()})
                             journal.add(answer)
                             answers[seed, answer.task_id] = answer
                             if report is not None:
@@ -203,6 +212,7 @@ class _Run:
         return any(
             (r.dataset_key, r.system_key, r.seeds, r.n, r.num_wanted)
             == (dataset.key, system_key, tuple(seeds), len(tasks), len(tasks))
+            and r.analysis is not None
             for r in self.results.rows
         )
 

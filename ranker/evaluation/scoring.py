@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from ranker.evaluation.analysis import analyse
 from ranker.evaluation.answers import Answer
 from ranker.evaluation.results import DatasetRecord, Difference, Estimate, ExclusionRow, Results, Row, Usage
 from ranker.evaluation.sets import EvaluationSet
@@ -123,6 +124,7 @@ def make_row(
         values=values,
         usage=_usage(used),
         exclusions=tuple(_exclusions(used)),
+        analysis=analyse(used),
         command=command,
     )
 

@@ -207,6 +207,7 @@ class ModelSystem:
             latency_s=totals.latency_s,
             is_cut=fitted.is_cut,
             is_stopped_early=len(left) > 1,
+            full_steps=tuple(steps),
         )
 
 

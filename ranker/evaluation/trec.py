@@ -1,6 +1,6 @@
 """TREC files: judgements in, run files in and out, so that `trec_eval` and `ir-measures` can check our numbers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -8,7 +8,7 @@ from ranker.baselines import Training
 from ranker.datasets import open_source
 from ranker.datasets.readers.collections import read_qrels
 from ranker.errors import DatasetError
-from ranker.evaluation.answers import AnswerKey, Journal
+from ranker.evaluation.answers import AnswerKey, Answers
 from ranker.evaluation.results import Results
 from ranker.schema import Domain, RankingTask
 
@@ -20,15 +20,19 @@ def load_qrels(path: Path) -> dict[str, dict[str, float]]:
     return read_qrels(open_source(path).files)[0]
 
 
-def write_runs(results: Results, journal: Journal, directory: Path) -> list[Path]:
-    """One file a dataset, system and seed: `query Q0 document rank score tag`; scores fall with the rank.
-
-    Returns:
-        The files that were written.
-    """
+def write_runs(results: Results, journal: Answers, directory: Path) -> list[Path]:
+    """Write the `run_files` there. Returns their paths."""
     directory.mkdir(parents=True, exist_ok=True)
-    task_ids = {d.name: d.task_ids for d in results.datasets}
     written = []
+    for name, text in run_files(results, journal):
+        (directory / name).write_text(text, encoding="utf-8")
+        written.append(directory / name)
+    return written
+
+
+def run_files(results: Results, journal: Answers) -> Iterator[tuple[str, str]]:
+    """(name, text) of one file a dataset, system and seed: `query Q0 document rank score tag`; scores fall with the rank."""
+    task_ids = {d.name: d.task_ids for d in results.datasets}
     for row in results.rows:
         for seed in row.seeds:
             lines: list[str] = []
@@ -37,10 +41,7 @@ def write_runs(results: Results, journal: Journal, directory: Path) -> list[Path
                 if answer is not None:
                     lines += _run_lines(task_id, answer.ranking, row.system)
             if lines:
-                path = directory / f"{row.dataset}.{_file_name(row.system)}.seed{seed}.run"
-                path.write_text("".join(lines), encoding="utf-8")
-                written.append(path)
-    return written
+                yield f"{_file_name(row.dataset)}.{_file_name(row.system)}.seed{seed}.run", "".join(lines)
 
 
 def _run_lines(task_id: str, ranking: Sequence[str], tag: str) -> Iterable[str]:

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studio.cli.options import add_data_dir, add_json, example, find_dataset, open_library, read_settings
+from studio.cli.options import add_data_dir, add_json, example, read_settings, stored_tasks
 from studio.cli.output import Progress, print_json, print_table
 
 if TYPE_CHECKING:
     from ranker.evaluation import Plan, Results
     from ranker.evaluation.runner import Gather
-    from ranker.schema import RankingTask
     from studio.evaluations import EvaluationRequest
     from studio.settings import Settings
     from trainer.registry import Registry
@@ -130,9 +129,14 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpus-per-worker", metavar="G", type=float, default=_DEFAULTS["gpus_per_worker"])
     parser.add_argument("--out", metavar="RESULTS.json", type=Path)
     parser.add_argument(
-        "--tables", metavar="md,csv,tex", default=_DEFAULTS["tables"], help="beside --out (default: md)"
+        "--tables",
+        "--format",
+        metavar="md,csv,tex",
+        default=_DEFAULTS["tables"],
+        help="exports beside --out, which is JSON (default: md; TREC runs: --runs)",
     )
     parser.add_argument("--runs", metavar="DIR", type=Path, help="write TREC run files there")
+    parser.add_argument("--traces", action="store_true", help="keep every step with its prompt beside --out")
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -146,7 +150,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         raise _usage("--out: missing: name the results file")
     settings = read_settings(arguments)
     registry = Registry(settings.models_dir)
-    request = _read_request(arguments, registry)
+    request = read_request(arguments, registry)
     plans = _make_plans(request, registry, arguments, settings)
     gather = _read_engine(arguments)
     progress = Progress()
@@ -174,6 +178,8 @@ def _make_plans(
     request: "EvaluationRequest", registry: "Registry", arguments: argparse.Namespace, settings: "Settings"
 ) -> "list[Plan]":
     """One plan, or those of a file."""
+    from dataclasses import replace
+
     from studio.evalplans import make_requests, read_plan
     from studio.evaluations import Opened, make_plan
 
@@ -184,7 +190,8 @@ def _make_plans(
         print("Rows are not bounded by minutes with --engine ray; --limit and --mode-limits hold.", file=sys.stderr)
         requests = [one.model_copy(update={"row_minutes": None}) for one in requests]
     opened: Opened = {}
-    return [make_plan(one, registry, lambda name: _stored_tasks(settings, name), opened) for one in requests]
+    plans = [make_plan(one, registry, lambda name: stored_tasks(settings, name), opened) for one in requests]
+    return [replace(plan, keep_traces=arguments.traces) for plan in plans]
 
 
 def _read_engine(arguments: argparse.Namespace) -> "Gather | None":
@@ -251,7 +258,7 @@ def _read_trained_on(arguments: argparse.Namespace) -> dict[str, str]:
     return found
 
 
-def _read_request(arguments: argparse.Namespace, registry: Any) -> "EvaluationRequest":
+def read_request(arguments: argparse.Namespace, registry: Any) -> "EvaluationRequest":
     from ranker.elimination import AnswerFormat
     from ranker.evaluation import FORMATS
     from studio.cli.models import ensure_model
@@ -291,13 +298,6 @@ def _read_request(arguments: argparse.Namespace, registry: Any) -> "EvaluationRe
         compare=tuple(_pairs(arguments.compare, ":", "--compare")),
         max_in_flight=arguments.batch,
     )
-
-
-def _stored_tasks(settings: "Settings", name: str) -> "Sequence[RankingTask] | None":
-    with open_library(settings) as library:
-        if name.partition("@")[0] not in {info.name for info in library.datasets()}:
-            return None
-        return list(library.iter_tasks(find_dataset(library, name).id))
 
 
 def _write_beside(results: "Results", arguments: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ranker.schema import RankingTask
     from studio.library import Library
     from studio.settings import Settings
     from studio.store import DatasetInfo, Store
@@ -67,6 +68,14 @@ def open_library(settings: "Settings") -> Iterator["Library"]:
         library = Library(store)
         library.seed_samples()
         yield library
+
+
+def stored_tasks(settings: "Settings", name: str) -> "list[RankingTask] | None":
+    """The tasks of `NAME` or `NAME@VERSION`; None if no stored dataset is called so."""
+    with open_library(settings) as library:
+        if name.partition("@")[0] not in {info.name for info in library.datasets()}:
+            return None
+        return list(library.iter_tasks(find_dataset(library, name).id))
 
 
 def find_dataset(library: "Library", name: str) -> "DatasetInfo":

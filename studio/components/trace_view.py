@@ -14,10 +14,27 @@ class TraceView(View):
     kind = "trace-view"
 
 
-def show_traces(traces: Sequence[StoredTrace], siblings: Sequence[TraceRow] = ()) -> dict[str, Any]:
-    """The value of a `TraceView`: one trace (with the `siblings` it can be compared to) or two."""
+def show_traces(
+    traces: Sequence[StoredTrace],
+    siblings: Sequence[TraceRow] = (),
+    *,
+    hrefs: Sequence[str] = (),
+    back: tuple[str, str] | None = None,
+) -> dict[str, Any]:
+    """The value of a `TraceView`: one trace (with the `siblings` it can be compared to) or two.
+
+    Args:
+        traces: one or two of the same task.
+        siblings: others of that task.
+        hrefs: where each trace alone is, for traces that are not in the store (they cannot be replayed either).
+        back: (words, path) of where the view was opened from; None = the list of traces.
+    """
     others = [
         {"id": row.trace_id, "name": f"{row.model}, {row.mode}, {row.created_at[:16].replace('T', ' ')}"}
         for row in siblings
     ]
-    return {"traces": [trace_payload(trace) for trace in traces], "siblings": others}
+    shown = [trace_payload(trace) for trace in traces]
+    for payload, href in zip(shown, hrefs, strict=False):
+        payload["href"] = href
+    way_back = None if back is None else {"text": back[0], "href": back[1]}
+    return {"traces": shown, "siblings": others, "back": way_back}

@@ -8,6 +8,7 @@ from studio.components.static import page_head
 from studio.context import Context
 from studio.pages.correct import build as build_correct
 from studio.pages.data import build as build_data
+from studio.pages.evaluate import build as build_evaluate
 from studio.pages.quality import build as build_quality
 from studio.pages.rank import build as build_rank
 from studio.pages.traces import build as build_traces
@@ -27,6 +28,7 @@ TRACES = Page("Traces", "traces")
 DATA = Page("Data", "data")
 QUALITY = Page("Quality", "quality")
 TRAIN = Page("Train", "train")
+EVALUATE = Page("Evaluate", "evaluate")
 
 
 def build_pages(context: Context) -> gr.Blocks:
@@ -39,6 +41,7 @@ def build_pages(context: Context) -> gr.Blocks:
         (CORRECT, build_correct, "Put the model’s ranking right: one drag, one key. Nothing that you say is lost."),
         (TRACES, build_traces, "Every ranking, step by step: search, read, compare, export."),
         (TRAIN, build_train, "Fold corrections into the model, and see whether it ranks better."),
+        (EVALUATE, build_evaluate, "Which model and mode is better, by how much, and how sure that is."),
         (DATA, build_data, "The tasks to rank: import, look, delete."),
         (
             QUALITY,

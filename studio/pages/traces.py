@@ -15,6 +15,7 @@ from studio.components.table import Column, Table, link, table
 from studio.components.trace_view import TraceView, show_traces
 from studio.components.view import number_of
 from studio.context import Context
+from studio.evaluationtraces import read_trace
 from studio.pages.tasklist import dataset_options, task_name
 from studio.pages.wiring import Said, page_load, sent_by, wire
 from studio.store import StoredTrace, TraceFilter, TraceRow, TraceState
@@ -68,7 +69,7 @@ def build(context: Context) -> None:
         asked = request.query_params
         notice, shown = None, None
         try:
-            shown = _shown(context, asked.get("trace"), asked.get("left"), asked.get("right"))
+            shown = _evaluated(context, asked) if asked.get("evaluation") else _asked_for(context, asked)
         except RankingStudioError as error:  # a link to what is gone still opens the list
             notice = problem(str(error))
         datasets = [("All", ANY), *dataset_options(context)]
@@ -188,8 +189,28 @@ def _row(row: TraceRow, name: str) -> dict[str, Any]:
     }
 
 
-def _shown(context: Context, one: str | None, left: str | None, right: str | None) -> dict[str, Any] | None:
+def _evaluated(context: Context, asked: Mapping[str, str]) -> dict[str, Any]:
+    """Two answers of an evaluation to one task, side by side; one of them alone if only `left` is named."""
+    seed = asked.get("seed", "0")
+    if not seed.isdecimal() or len(seed) > 9:
+        raise UsageError(f"seed: {seed[:40]!r}: is no number: open the link from the Evaluate page")
+    evaluation_id, dataset, task_id = asked["evaluation"], asked.get("dataset", ""), asked.get("task", "")
+    systems = [name for side in ("left", "right") if (name := asked.get(side))]
+    if not systems:
+        raise UsageError("left: none: open the link from the Evaluate page")
+    traces = [read_trace(context.evaluations, evaluation_id, dataset, s, task_id, int(seed)) for s in systems]
+    place = {"evaluation": evaluation_id, "dataset": dataset}
+    here = {**place, "task": task_id, "seed": seed}
+    hrefs = [f"/traces?{urlencode({**here, 'left': system})}" for system in systems]
+    pair = dict(zip("ab", systems, strict=False))
+    return show_traces(
+        traces, hrefs=hrefs, back=("Back to the evaluation", f"/evaluate?{urlencode({**place, **pair})}")
+    )
+
+
+def _asked_for(context: Context, asked: Mapping[str, str]) -> dict[str, Any] | None:
     """What the address asks to be shown in full; None = the list."""
+    one, left, right = asked.get("trace"), asked.get("left"), asked.get("right")
     get = context.store.traces.get
     if left and right:
         pair = (get(left), get(right))

@@ -86,6 +86,7 @@ def _views(trace_id: str, disputed: str) -> list[tuple[str, str]]:
         (f"/quality{disputed}", ".rs-version"),
         ("/train?job=20260101-000000-aaaa", "[data-curve='Loss'] .main-svg"),
         ("/correct", "#rs-name"),
+        ("/evaluate?evaluation=example", "#frontier .main-svg"),
     ]
 
 

@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from ranker.statistics import bootstrap_interval, compare, holm, paired_permutation_test
+from ranker.statistics import bootstrap_interval, compare, holm, paired_permutation_test, ratio_intervals
 
 
 def test_bootstrap_interval_is_seeded_and_near_the_normal_one() -> None:
@@ -58,6 +58,18 @@ def test_comparison_is_paired() -> None:
     assert result.low > 0
     with pytest.raises(ValueError, match="3 and 2"):
         compare([1, 2, 3], [1, 2])
+
+
+def test_ratios_resample_queries_and_not_what_a_query_has_several_of() -> None:
+    parts = np.array([[4.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    wholes = np.array([[4.0, 1.0, 0.0], [4.0, 1.0, 0.0]])
+    whole, half, nothing = ratio_intervals(parts, wholes, num_draws=500)
+    assert whole == half == (0.0, 1.0), "two queries say nothing, however many steps they have"
+    assert np.isnan(nothing).all()
+    many = np.random.default_rng(4).random((400, 1))
+    ((low, high),) = ratio_intervals(many, np.ones((400, 1)))
+    interval = bootstrap_interval(many[:, 0].tolist())
+    assert (low, high) == pytest.approx((interval.low, interval.high), abs=0.003)
 
 
 def test_holm_by_hand() -> None:
