@@ -15,6 +15,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -35,7 +36,7 @@ FORMAT: Final = "ranking-studio-reasoning-1"
 ANSWER_TOKENS: Final = 256
 """Budget of a written solution."""
 _NUMBER: Final = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
-_READERS: Final[Mapping[str, Reader]] = {"gsm8k": GSM8K, "mathqa": MATHQA}
+_READERS: Final[Mapping[str, Reader[Questions]]] = {"gsm8k": GSM8K, "mathqa": MATHQA}
 SETS: Final = tuple(_READERS)
 _STOPS: Final = ("\nQuestion:",)
 _MAX_IN_FLIGHT: Final = 16
@@ -195,7 +196,7 @@ def to_markdown(results: ReasoningResults) -> str:
         "# Reasoning transfer",
         "",
         "Accuracy x 100 with 95% bootstrap intervals by question; zero-shot, in the model's chat template. *floor*: guessing. "
-        "*answered*: share of answers with a number in them. Small, untrained models are near the floor on both sets.",
+        "*answered*: share of answers with a number in them.",
         "",
         "| set | model | n | accuracy [95%] | floor | answered % | answer tokens | weights |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -306,7 +307,7 @@ def _make_model(backend: Backend, answer_tokens: int, report: Callable[[float], 
                 for i, log_prob in zip(indices, scores.log_probs, strict=True):
                     found[i] = (log_prob, False)
 
-            asyncio.run(_all([lambda c=c: score(c) for c in contexts], report))
+            asyncio.run(_all([partial(score, context) for context in contexts], report))
             return found
 
         def generate_until(self, requests: Sequence[Any]) -> list[str]:
@@ -322,7 +323,7 @@ def _make_model(backend: Backend, answer_tokens: int, report: Callable[[float], 
                 async for chunk in backend.generate(request):
                     found[index] += chunk.text
 
-            asyncio.run(_all([lambda i=i: write(i) for i in range(len(requests))], report))
+            asyncio.run(_all([partial(write, index) for index in range(len(requests))], report))
             return found
 
         def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:

@@ -89,7 +89,6 @@ def _run(
     num_workers: int,
     num_gpus: float,
 ) -> None:
-    @ray.remote(num_cpus=1, num_gpus=num_gpus)  # type: ignore[untyped-decorator]
     class Worker:
         def __init__(self, plan: Plan) -> None:
             self._plan = plan
@@ -97,8 +96,9 @@ def _run(
         async def answer(self, shard: Shard) -> list[Answer]:
             return await answer_shard(self._plan, shard)
 
+    actor: Any = ray.remote(num_cpus=1, num_gpus=num_gpus)(Worker)
     shared = ray.put(plan)
-    workers = [Worker.remote(shared) for _ in range(min(num_workers, len(shards)))]
+    workers = [actor.remote(shared) for _ in range(min(num_workers, len(shards)))]
     left = iter(shards)
     running = {worker.answer.remote(shard): (worker, shard) for worker, shard in zip(workers, left, strict=False)}
     num_done = 0

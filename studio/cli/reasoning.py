@@ -9,7 +9,7 @@ from studio.cli.options import add_data_dir, add_json, example, read_settings
 from studio.cli.output import Progress, print_json, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ranker.datasets.questions import Question
     from ranker.reasoning import Accuracy, ReasoningResults
@@ -69,7 +69,7 @@ def reasoning(arguments: argparse.Namespace) -> int:
 def _measure(
     card: "ModelCard",
     registry: "Registry",
-    questions: "dict[str, Sequence[Question]]",
+    questions: "Mapping[str, Sequence[Question]]",
     results: "ReasoningResults",
     arguments: argparse.Namespace,
 ) -> "ReasoningResults":
