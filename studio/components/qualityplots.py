@@ -76,8 +76,9 @@ def gold(report: QualityReport) -> dict[str, Any]:
     }
     layout = {
         **_layout(len(asked)),
+        "showlegend": False,
         "bargap": 0.5,
-        "xaxis": {"range": [0, 1], "tickformat": ".0%", "title": {"text": "gold tasks passed"}, "nticks": 6},
+        "xaxis": {"range": [0, 1.04], "tickformat": ".0%", "title": {"text": "gold tasks passed"}, "nticks": 6},
         "yaxis": {"type": "category", "automargin": True},
     }
     words = ", ".join(f"{a.author} {_passed(a)}" for a in reversed(asked))

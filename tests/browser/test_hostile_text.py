@@ -111,7 +111,7 @@ def test_on_the_quality_page(page: Page, studio: str) -> None:
     shown.get_by_label("Your name").fill("<i>judge</i>")
     shown.get_by_label("Reason").fill(TEXT)
     shown.get_by_role("button", name="Keep as the gold answer").click()
-    expect(page.get_by_role("status").first).to_contain_text("<b>task</b>: decided")
+    expect(page.locator("#notice")).to_contain_text("<b>task</b>: decided")
 
 
 def test_in_an_address(page: Page, studio: str) -> None:

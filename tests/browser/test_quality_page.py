@@ -51,7 +51,7 @@ def test_a_decision_with_the_keyboard_becomes_a_gold_task(page: Page, studio: st
     page.keyboard.type("The cheaper one is enough here")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("status").first).to_contain_text("decided. It is a gold task from now on")
+    expect(page.locator("#notice")).to_contain_text("decided. It is a gold task from now on")
     expect(form).to_have_count(0)
     expect(page.locator("#gold .main-svg").first).to_be_visible()
     expect(page.locator("#people tbody tr", has_text="ann").first).to_contain_text("0 of 1")
