@@ -61,6 +61,17 @@ _ORDER_OPENING = "I compare the candidates and look for the one that fits best.\
 _ASKED = {Ask.WORST: ("least", _EXCLUSION_OPENING), Ask.BEST: ("most", _ORDER_OPENING)}
 
 
+class Likelihood(NamedTuple):
+    """A text of which every continuation is as likely as its candidate is good."""
+
+    prompt: Prompt
+    continuations: tuple[str, ...]
+    candidate_ids: tuple[str, ...]
+    """One for each continuation."""
+    header: str
+    """The beginning of the prompt that nobody learns to write: instructions, and in passage ranking the passage."""
+
+
 def label_of(position: int) -> str:
     """The label of the candidate at `position` (0-based) of the pool: `[1]`, `[2]`, ..."""
     return f"[{position + 1}]"
