@@ -148,7 +148,8 @@ class LeanForward:
         """One layer's matrices, with the norms' weights, the attention scale and the order of pairs worked in."""
         attention, mlp = layer.self_attn, layer.mlp
         scale = float(attention.scaling)
-        q_norm, k_norm = getattr(attention, "q_norm", None), getattr(attention, "k_norm", None)
+        q_norm: Any = getattr(attention, "q_norm", None)
+        k_norm: Any = getattr(attention, "k_norm", None)
         parts = [attention.q_proj, attention.k_proj, attention.v_proj]
         order = [True, True, False]
         weights = [self._paired(p.weight) if o else p.weight for p, o in zip(parts, order, strict=True)]
