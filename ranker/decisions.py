@@ -10,6 +10,7 @@ Source: the paper, section 3, for `iterative` and `direct`; policy, scoring and 
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from ranker.errors import ScoresUnavailableError
 from ranker.events import AnswerFormat, RankConfig, RankEvent, ReasoningDelta, StepFinished
 from ranker.fallback import ask_again, parse_all, parse_one
 from ranker.parsing import parse_exclusion, parse_order
-from ranker.probabilities import complement, softmax
+from ranker.probabilities import SMALLEST, complement, softmax
 from ranker.prompts import (
     ANSWER_CLOSE,
     THINK_CLOSE,
@@ -31,7 +32,7 @@ from ranker.prompts import (
     render_likelihoods,
     render_order,
 )
-from ranker.schema import Candidate, Decider, EliminationStep, Mode, Outcome, RankingTask
+from ranker.schema import Ask, Candidate, Decider, EliminationStep, Mode, Outcome, RankingTask
 
 Decide = Callable[
     [RankingTask, Sequence[Candidate], Sequence[Candidate], int, Backend, RankConfig], AsyncIterator[RankEvent]
@@ -72,15 +73,16 @@ async def exclude_one(
     """Modes `iterative` and `fixed-block`: one thought, one exclusion.
 
     `iterative` prints the pool anew and may let the model write its answer. `fixed-block` prints all candidates once, in a
-    prefix that every step shares, names those still in play in the suffix, and restricts the answer to them.
+    prefix that every step shares, names those still in play in the suffix, and restricts the answer to them. Where the best
+    is asked for, the least probable answer goes, so the answer is scored and not written.
     """
     started = time.perf_counter()
-    is_fixed = config.mode is Mode.FIXED_BLOCK
-    is_free = config.answer_format is AnswerFormat.FREE and not is_fixed
+    is_fixed = config.mode is not Mode.ITERATIVE
+    is_free = config.answer_format is AnswerFormat.FREE and not is_fixed and config.ask is Ask.WORST
     if is_fixed:
-        prompt = render_fixed_exclusion(task, candidates, pool, backend.chat_text)
+        prompt = render_fixed_exclusion(task, candidates, pool, backend.chat_text, ask=config.ask)
     else:
-        prompt = render_exclusion(task, pool, backend.chat_text)
+        prompt = render_exclusion(task, pool, backend.chat_text, ask=config.ask)
     thought = _Thought("", Usage())
     async for piece in _think(prompt, index, backend, config, config.answer_tokens if is_free else None):
         if isinstance(piece, _Thought):
@@ -96,9 +98,15 @@ async def exclude_one(
             probabilities, usage = await _score_titles(
                 prompt, thought.completion, pool, backend, config, labels=_labels(shown)
             )
+            probabilities = probabilities if config.ask is Ask.WORST else complement(probabilities)
             excluded_id = max(probabilities, key=lambda i: probabilities[i])
             chosen = task.candidate(excluded_id).title
         except ScoresUnavailableError:
+            if config.ask is Ask.BEST:  # without probabilities nobody is the least probable: ask for the worst
+                worst = config.model_copy(update={"ask": Ask.WORST})
+                async for event in exclude_one(task, candidates, pool, index, backend, worst):
+                    yield event
+                return
             choices = [_labels(shown)[c.candidate_id] for c in pool]
             closed, parse = close_thought(prompt, thought.completion), parse_one(pool, shown)
             (excluded_id, *_), decided_by, chosen, usage = await ask_again(
@@ -110,6 +118,87 @@ async def exclude_one(
         index, pool, [excluded_id], prompt, parsed.reasoning, answer, outcome, probabilities, usages, started
     )
     yield StepFinished(_decided_by(step, decided_by))
+
+
+async def exclude_adaptively(
+    task: RankingTask,
+    candidates: Sequence[Candidate],
+    pool: Sequence[Candidate],
+    index: int,
+    backend: Backend,
+    config: RankConfig,
+) -> AsyncIterator[RankEvent]:
+    """Mode `adaptive`: thought where it matters. Ours.
+
+    While more than `last_pool` are in play, the question for the best is answered without a thought (by the likelihoods, for
+    a model that was trained so), and the clear tail goes at once. The last few, and pools without a clear tail, are decided as
+    in `fixed-block`, whose prefix the first pass has computed. Each step follows from its pool alone, so a ranking can be
+    resumed or branched anywhere.
+    """
+    started = time.perf_counter()
+    spent: list[Usage] = []
+    if len(pool) > config.last_pool:
+        try:
+            prompt, views = await _look_for_best(task, candidates, pool, backend, config)
+        except ScoresUnavailableError:  # one by one, as `fixed-block`
+            async for event in exclude_one(task, candidates, pool, index, backend, config):
+                yield event
+            return
+        spent = [usage for _, usage in views]
+        best = _mean([view for view, _ in views])
+        if tail := _clear_tail(best, config):
+            tails = [frozenset(_clear_tail(view, config)) for view, _ in views]
+            disputed = frozenset[str]().union(*tails) - tails[0].intersection(*tails)
+            answer = "; ".join(task.candidate(i).title for i in tail)
+            odds = complement(best)
+            step = _make_step(index, pool, tail, prompt, "", answer, Outcome.FORCED, odds, spent, started)
+            yield StepFinished(step.model_copy(update={"disputed_ids": tuple(i for i in best if i in disputed)}))
+            return
+    async for event in exclude_one(task, candidates, pool, index, backend, config):
+        yield StepFinished(_with_usage(event.step, spent)) if isinstance(event, StepFinished) else event
+
+
+async def _look_for_best(
+    task: RankingTask,
+    candidates: Sequence[Candidate],
+    pool: Sequence[Candidate],
+    backend: Backend,
+    config: RankConfig,
+) -> tuple[Prompt, Sequence[_Scored]]:
+    """P(best) of the pool without a thought, once for each order in which the candidates are presented."""
+    if config.answer_format is AnswerFormat.LIKELIHOOD:  # shows no pool, so there is no order
+        log_probs, usage = await score_likelihoods(task, pool, backend, config)
+        return _likelihood_prompt(task, pool), [_Scored(softmax(log_probs), usage)]
+    orders = [candidates, candidates[::-1]] if config.is_reshuffled else [candidates]
+    prompts = [render_fixed_exclusion(task, order, pool, backend.chat_text, ask=Ask.BEST) for order in orders]
+    views = await asyncio.gather(
+        *(
+            _score_titles(prompt, "", pool, backend, config, labels=_labels(order))
+            for prompt, order in zip(prompts, orders, strict=True)
+        )
+    )
+    return prompts[0], views
+
+
+def _clear_tail(best: Mapping[str, float], config: RankConfig) -> list[str]:
+    """Who is out of the question, worst first: behind the first `last_pool`, and less probable than `tail_share` of 1 / n."""
+    order = sorted(best, key=lambda i: -best[i])
+    return [i for i in order[: config.last_pool - 1 : -1] if best[i] * len(best) < config.tail_share]
+
+
+def _mean(views: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """One distribution from several: the normalised geometric mean, which is the mean of their log-odds."""
+    return softmax({i: sum(math.log(max(v[i], SMALLEST)) for v in views) / len(views) for i in views[0]})
+
+
+def _with_usage(step: EliminationStep, spent: Sequence[Usage]) -> EliminationStep:
+    """The step with the tokens of calls that went before it."""
+    return step.model_copy(
+        update={
+            "prompt_tokens": step.prompt_tokens + sum(u.prompt_tokens for u in spent),
+            "cached_prompt_tokens": step.cached_prompt_tokens + sum(u.cached_prompt_tokens for u in spent),
+        }
+    )
 
 
 async def order_all(
@@ -210,12 +299,16 @@ async def decide_by_likelihood(
     order = sorted(log_probs, key=lambda i: -log_probs[i])
     worst_first = order[-1:] if is_one_by_one else order[:0:-1]
     answer = " > ".join(task.candidate(i).title for i in (worst_first if is_one_by_one else order))
-    texts = [question.prompt.text for question in render_likelihoods(task, pool)]
-    prompt = Prompt("", "\n\n".join(texts))
+    prompt = _likelihood_prompt(task, pool)
     probabilities = softmax({i: -value for i, value in log_probs.items()})
     yield StepFinished(
         _make_step(index, pool, worst_first, prompt, "", answer, Outcome.FORCED, probabilities, [usage], started)
     )
+
+
+def _likelihood_prompt(task: RankingTask, pool: Sequence[Candidate]) -> Prompt:
+    """What was asked, for the record of the step."""
+    return Prompt("", "\n\n".join(question.prompt.text for question in render_likelihoods(task, pool)))
 
 
 async def score_likelihoods(

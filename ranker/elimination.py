@@ -15,7 +15,14 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Final
 
 from ranker.backends.base import Backend
-from ranker.decisions import Decide, decide_by_likelihood, exclude_one, order_all, order_by_label
+from ranker.decisions import (
+    Decide,
+    decide_by_likelihood,
+    exclude_adaptively,
+    exclude_one,
+    order_all,
+    order_by_label,
+)
 from ranker.errors import UsageError
 from ranker.events import (
     AnswerFormat,
@@ -28,7 +35,7 @@ from ranker.events import (
     TraceFinished,
 )
 from ranker.prompts import PROMPT_VERSION
-from ranker.schema import Decider, EliminationStep, Mode, Outcome, RankingTask, RankingTrace, Totals, make_ranking
+from ranker.schema import Ask, Decider, EliminationStep, Mode, Outcome, RankingTask, RankingTrace, Totals, make_ranking
 
 __all__ = [
     "MODES",
@@ -50,12 +57,13 @@ __all__ = [
     "rank_tasks",
 ]
 
-MODES: Final = (Mode.ITERATIVE, Mode.DIRECT, Mode.FIXED_BLOCK, Mode.FIRST_TOKEN)
-"""The modes that run."""
+MODES: Final = (Mode.ITERATIVE, Mode.DIRECT, Mode.FIXED_BLOCK, Mode.ADAPTIVE, Mode.FIRST_TOKEN)
+"""The modes, in the order in which they are offered."""
 
 _DECIDE: Final[Mapping[Mode, Decide]] = {
     Mode.ITERATIVE: exclude_one,
     Mode.FIXED_BLOCK: exclude_one,
+    Mode.ADAPTIVE: exclude_adaptively,
     Mode.DIRECT: order_all,
     Mode.FIRST_TOKEN: order_by_label,
 }
@@ -120,12 +128,10 @@ async def rank_events(
         StepStarted, ReasoningDelta (any number), StepFinished for each step; at last TraceFinished.
 
     Raises:
-        UsageError: if the mode does not run.
         BackendError: if a prompt does not fit into the model's context, or the engine fails.
     """
-    if config.mode not in MODES:
-        raise UsageError(f"mode: {config.mode.value!r} does not run yet. Choose one of: {', '.join(MODES)}.")
-    decide = decide_by_likelihood if config.answer_format is AnswerFormat.LIKELIHOOD else _DECIDE[config.mode]
+    is_thoughtless = config.answer_format is AnswerFormat.LIKELIHOOD and config.mode is not Mode.ADAPTIVE
+    decide = decide_by_likelihood if is_thoughtless else _DECIDE[config.mode]
     asked = backend if guide is None else guide(task, backend)
     done = list(steps)
     candidates = [task.candidate(i) for i in make_presentation_order(task, config.seed)]
@@ -139,9 +145,10 @@ async def rank_events(
     yield TraceFinished(make_trace(task, backend.name, config, done, guide))
 
 
-def prompt_version(guide: Guide | None = None) -> str:
-    """What traces say about the prompts: the renderer's version, and the guide's behind a plus."""
-    return PROMPT_VERSION if guide is None else f"{PROMPT_VERSION}+{guide.version}"
+def prompt_version(guide: Guide | None = None, ask: Ask = Ask.WORST) -> str:
+    """What traces say about the prompts: the renderer's version, what is asked if not for the worst, and the guide's."""
+    asked = PROMPT_VERSION if ask is Ask.WORST else f"{PROMPT_VERSION}+{ask.value}"
+    return asked if guide is None else f"{asked}+{guide.version}"
 
 
 def make_trace(
@@ -157,7 +164,7 @@ def make_trace(
         model=model,
         mode=config.mode,
         seed=config.seed,
-        prompt_version=prompt_version(guide),
+        prompt_version=prompt_version(guide, config.ask),
         ranking=make_ranking(steps),
         steps=tuple(steps),
         totals=Totals.of(steps),

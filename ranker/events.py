@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple, Protocol
 from pydantic import Field
 
 from ranker.backends.base import BULK, Backend
-from ranker.schema import EliminationStep, Mode, RankingTask, RankingTrace, Record
+from ranker.schema import Ask, EliminationStep, Mode, RankingTask, RankingTrace, Record
 
 
 class AnswerFormat(StrEnum):
@@ -33,6 +33,15 @@ class RankConfig(Record):
     """Room for a written answer behind the thought, in tokens (in `direct`: eight more for each candidate)."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     answer_format: AnswerFormat = AnswerFormat.SCORED
+    ask: Ask = Ask.WORST
+    """Of the modes that exclude one by one: name the worst, or ask for the best and exclude the least probable."""
+    last_pool: Annotated[int, Field(ge=1, le=200)] = 5
+    """In `adaptive`: so many candidates are always left to be thought about one by one."""
+    tail_share: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """In `adaptive`: a candidate beyond these is dropped without a thought if its probability of being the best is below
+    this share of an even one (1 / candidates in play)."""
+    is_reshuffled: bool = True
+    """In `adaptive`: look at the pool in the reversed order too, decide by both, and mark what they disagree about."""
     priority: int = BULK
 
 

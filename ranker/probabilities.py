@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Mapping
+from typing import Final
 
-_SMALLEST = 1e-12
+SMALLEST: Final = 1e-12
 
 
 def softmax(logits: Mapping[str, float]) -> dict[str, float]:
@@ -19,4 +20,4 @@ def complement(best: Mapping[str, float]) -> dict[str, float]:
 
     It is the reversed order on the same scale of log-odds, which is all that one call for the best can say of the worst.
     """
-    return softmax({i: -math.log(max(p, _SMALLEST)) for i, p in best.items()})
+    return softmax({i: -math.log(max(p, SMALLEST)) for i, p in best.items()})

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from ranker.backends.base import Prompt
-from ranker.schema import Candidate, Domain, RankingTask
+from ranker.schema import Ask, Candidate, Domain, RankingTask
 
 PROMPT_VERSION: Final = "elimination-1"
 THOUGHTS_VERSION: Final = "thoughts-1"
@@ -58,6 +58,7 @@ LIKELIHOOD_WORDS: Final = 96
 _JUDGEMENT_OPENING = "I compare the candidate with what is asked for.\n" + THINK_OPEN
 _EXCLUSION_OPENING = "I compare the candidates and look for the one that fits least.\n" + THINK_OPEN
 _ORDER_OPENING = "I compare the candidates and look for the one that fits best.\n" + THINK_OPEN
+_ASKED = {Ask.WORST: ("least", _EXCLUSION_OPENING), Ask.BEST: ("most", _ORDER_OPENING)}
 
 
 class Likelihood(NamedTuple):
@@ -76,12 +77,14 @@ def label_of(position: int) -> str:
     return f"[{position + 1}]"
 
 
-def render_exclusion(task: RankingTask, pool: Sequence[Candidate], chat_text: ChatText) -> Prompt:
-    """Ask for the one candidate of `pool` to exclude next; the assistant turn is opened up to `<think>`.
+def render_exclusion(
+    task: RankingTask, pool: Sequence[Candidate], chat_text: ChatText, *, ask: Ask = Ask.WORST
+) -> Prompt:
+    """Ask for the one candidate of `pool` to exclude next (or for the best); the assistant turn is opened up to `<think>`.
 
     Source: the paper, section 3 (iterative prompt); the wording is ours, and the number of candidates is the pool's.
     """
-    return _render(task, pool, _exclusion_question(task), _EXCLUSION_OPENING, chat_text)
+    return _render(task, pool, _step_question(task, ask), _ASKED[ask][1], chat_text)
 
 
 def render_order(task: RankingTask, pool: Sequence[Candidate], chat_text: ChatText) -> Prompt:
@@ -138,18 +141,23 @@ def with_thoughts(chat_text: ChatText, thoughts: Sequence[tuple[str, str]]) -> C
 
 
 def render_fixed_exclusion(
-    task: RankingTask, candidates: Sequence[Candidate], pool: Sequence[Candidate], chat_text: ChatText
+    task: RankingTask,
+    candidates: Sequence[Candidate],
+    pool: Sequence[Candidate],
+    chat_text: ChatText,
+    *,
+    ask: Ask = Ask.WORST,
 ) -> Prompt:
-    """Ask for the one candidate of `pool` to exclude next, with all `candidates` printed once (mode `fixed-block`).
+    """Ask for the one candidate of `pool` to exclude next (or for the best), with all `candidates` printed once.
 
     The candidates keep their labels over all steps and belong to the prefix, so that a step costs only its suffix: the
     labels of `pool`, in the order of `candidates`, and the question. Ours.
     """
     in_play = {c.candidate_id for c in pool}
     labels = " ".join(label_of(i) for i, c in enumerate(candidates) if c.candidate_id in in_play)
-    rest = f"Still in play ({len(pool)}): {labels}\n{_exclusion_question(task)}"
+    rest = f"Still in play ({len(pool)}): {labels}\n{_step_question(task, ask)}"
     shared = "\n".join([_shared(task), "", _candidate_block(candidates), "", ""])
-    return _assemble(shared, rest, _EXCLUSION_OPENING, chat_text)
+    return _assemble(shared, rest, _ASKED[ask][1], chat_text)
 
 
 def render_likelihoods(task: RankingTask, pool: Sequence[Candidate]) -> tuple[Likelihood, ...]:
@@ -196,9 +204,9 @@ def _criterion(task: RankingTask) -> str:
     return _clean(task.criterion) if task.criterion else _CRITERION[task.domain]
 
 
-def _exclusion_question(task: RankingTask) -> str:
+def _step_question(task: RankingTask, ask: Ask) -> str:
     return (
-        f"Which candidate is the least likely to be {_criterion(task)}?\n"
+        f"Which candidate is the {_ASKED[ask][0]} likely to be {_criterion(task)}?\n"
         f"Think between {THINK_OPEN} and {THINK_CLOSE}. Then write the name or the number of only that candidate between "
         f"{ANSWER_OPEN} and {ANSWER_CLOSE}."
     )

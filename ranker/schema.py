@@ -34,15 +34,27 @@ class Domain(StrEnum):
 
 
 class Mode(StrEnum):
-    """How a ranking is made. The contract fixes the names; `ranker.elimination.MODES` lists those that can be run."""
+    """How a ranking is made. The contract fixes the names; `ranker.elimination` maps them to functions."""
 
     ITERATIVE = "iterative"
     """The paper: re-prompt with the shrinking pool, think, name the least likely candidate."""
     DIRECT = "direct"
     """The paper's baseline: one call that writes the whole order."""
     FIXED_BLOCK = "fixed-block"
+    """The candidates are printed once; each step is a short suffix, and its answer is restricted to the pool."""
     ADAPTIVE = "adaptive"
+    """The clear tail goes without a thought, several at once; the last few are thought about one by one."""
     FIRST_TOKEN = "first-token"
+    """One call without a thought; the order is that of the probabilities of the labels."""
+
+
+class Ask(StrEnum):
+    """What a step of elimination asks for. Either way one candidate goes."""
+
+    WORST = "worst"
+    """Name the candidate that fits least; it goes (the paper)."""
+    BEST = "best"
+    """Name the candidate that fits best; the least probable answer goes. Needs probabilities, so nothing is parsed."""
 
 
 class Outcome(StrEnum):
@@ -162,6 +174,8 @@ class EliminationStep(Record):
     decided_by: Decider = Decider.MODEL
     probabilities: Mapping[str, float] | None = None
     """candidate_id -> probability of being the one excluded now, summing to 1 over the pool. None = not computed."""
+    disputed_ids: tuple[str, ...] = ()
+    """In `adaptive`: candidates that go in one order of presentation and stay in another. Empty = no dispute, or not checked."""
     prompt_tokens: Annotated[int, Field(ge=0)] = 0
     """All prompt tokens of this step's calls, cached ones included."""
     cached_prompt_tokens: Annotated[int, Field(ge=0)] = 0
@@ -174,6 +188,11 @@ class EliminationStep(Record):
         """Everything that this step excludes, worst first."""
         return self.excluded_ids if self.excluded_ids is not None else (self.excluded_id,)
 
+    @property
+    def is_disputed(self) -> bool:
+        """Would another order of presentation have excluded others? Then a person should look."""
+        return bool(self.disputed_ids)
+
     @model_validator(mode="after")
     def _check_exclusions(self) -> Self:
         gone = self.exclusions
@@ -183,6 +202,8 @@ class EliminationStep(Record):
             raise ValueError("pool and excluded_ids: no id may appear twice")
         if not set(gone) < set(self.pool):
             raise ValueError("excluded_ids: must be in the pool and leave at least one candidate")
+        if not set(self.disputed_ids) <= set(self.pool):
+            raise ValueError("disputed_ids: must be in the pool")
         return self
 
 

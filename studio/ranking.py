@@ -26,7 +26,7 @@ from ranker.elimination import (
     rank_events,
 )
 from ranker.errors import RankingStudioError, StoreError, UsageError
-from ranker.schema import EliminationStep, RankingTask, RankingTrace
+from ranker.schema import EliminationStep, Mode, RankingTask, RankingTrace
 from studio.hub import Hub, done_event, encode, snapshot_event
 from studio.loaded import LoadedModels
 from studio.snapshot import step_json, trace_json
@@ -114,8 +114,9 @@ class Rankings:
         """
         parent = self._store.traces.get(trace_id)
         config = _config_of(parent)
-        if not 0 <= step_index <= len(parent.steps) or any(s.excluded_ids for s in parent.steps[: step_index + 1]):
-            raise UsageError(f"trace {trace_id}: step_index: {step_index}: choose a finished step of one exclusion")
+        is_whole = config.mode in (Mode.DIRECT, Mode.FIRST_TOKEN)  # one step says everything
+        if not 0 <= step_index <= len(parent.steps) or (is_whole and parent.steps):
+            raise UsageError(f"trace {trace_id}: step_index: {step_index}: choose a finished step of an elimination")
         kept = parent.steps[:step_index]
         steps = (*kept, make_person_step(parent.task, config.seed, kept, excluded_id))
         child_id = new_trace_id()

@@ -30,7 +30,8 @@ export const exclusions = (step) => step.excluded_ids ?? [step.excluded_id];
 /** How many decisions the whole ranking takes, as far as can be told. */
 export function numSteps(trace) {
   if (trace.state === "finished" || trace.mode === "direct") return Math.max(trace.steps.length, 1);
-  return Math.max(trace.candidates.length - 1, trace.steps.length);
+  const gone = trace.steps.reduce((sum, step) => sum + exclusions(step).length, 0);
+  return Math.max(trace.steps.length + trace.candidates.length - 1 - gone, trace.steps.length);
 }
 
 /**

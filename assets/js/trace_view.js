@@ -3,7 +3,7 @@ import { ago, count, h, icon, percent, plural, seconds, shareBar } from "./dom.j
 import { correctPath, origin } from "./board_head.js";
 import { titleOf } from "./cards.js";
 import { exclusions, firstParting, rankOfRelevant } from "./trace.js";
-import { HISTORY_LABEL, STATES, decision, noThought } from "./words.js";
+import { HISTORY_LABEL, STATES, decision, dispute, noThought } from "./words.js";
 
 export function mountTraceView({ element, props, watch }) {
   function draw() {
@@ -103,9 +103,10 @@ function stepView(trace, step) {
   return h(
     "section.rs-step-card",
     {},
-    h("header", {}, h("span.rs-step-no", {}, `Step ${step.step_index + 1}`), h("h4.rs-step-out", {}, gone.length > 3 ? `${gone.length} candidates` : gone.map((id) => titleOf(trace, id, 90)).join(", ")), h("span.rs-chip", { class: `rs-chip ${words.tone}` }, words.label)),
+    h("header", {}, h("span.rs-step-no", {}, `Step ${step.step_index + 1}`), h("h4.rs-step-out", {}, gone.length > 3 ? `${gone.length} candidates` : gone.map((id) => titleOf(trace, id, 90)).join(", ")), h("span.rs-chips", {}, h("span.rs-chip", { class: `rs-chip ${words.tone}` }, words.label), dispute(step) && h("span.rs-chip.is-warn", { title: dispute(step) }, "disputed"))),
     step.reasoning ? h("pre.rs-thought", { tabindex: "0", "aria-label": `Reasoning of step ${step.step_index + 1}` }, step.reasoning.trim()) : h("p.rs-quiet", {}, noThought(step)),
-    step.answer && h("p.rs-answer", {}, h("span.rs-quiet", {}, "Answer "), step.answer),
+    step.answer && h("p.rs-answer", {}, h("span.rs-quiet", {}, gone.length > 1 ? "Order of this step " : "Answer "), step.answer),
+    dispute(step) && h("p.rs-quiet", {}, `${dispute(step)}: ${step.disputed_ids.map((id) => titleOf(trace, id, 60)).join(", ")}.`),
     step.probabilities && h("details.rs-details", { open: step.pool.length <= 10 }, h("summary", {}, "Probability of exclusion"), bars(trace, step)),
     step.prompt && h("details.rs-details", {}, h("summary", {}, `Exact prompt (${count(step.prompt.length)} characters)`), h("pre.rs-prompt", { tabindex: "0", "aria-label": `Prompt of step ${step.step_index + 1}` }, step.prompt)),
     h("details.rs-details", {}, h("summary", {}, `Why “${words.label}”?`), h("p.rs-prose", {}, words.why)),

@@ -2,7 +2,7 @@
 import { count, h, icon, seconds, setText } from "./dom.js";
 import { titleOf } from "./cards.js";
 import { exclusions, isOver } from "./trace.js";
-import { decision, noThought } from "./words.js";
+import { decision, dispute, noThought } from "./words.js";
 
 /**
  * @param {(stepIndex: number, excludedId: string) => void} onBranch a person wants another exclusion at this step
@@ -88,7 +88,7 @@ function makeStep(trace, step, onBranch, onOpen) {
       {},
       h("span.rs-step-no", {}, `Step ${step.step_index + 1}`),
       h("span.rs-step-out", {}, names),
-      h(`span.rs-chip${words.tone ? `.${words.tone}` : ""}`, {}, words.label),
+      h("span.rs-chips", {}, h(`span.rs-chip${words.tone ? `.${words.tone}` : ""}`, {}, words.label), dispute(step) && h("span.rs-chip.is-warn", { title: dispute(step) }, "disputed")),
     ),
     body,
   );
@@ -115,7 +115,8 @@ function makeStep(trace, step, onBranch, onOpen) {
 function stepBody(trace, step, words, onBranch) {
   return [
     step.reasoning ? h("pre.rs-thought", { tabindex: "0", "aria-label": `Reasoning of step ${step.step_index + 1}` }, step.reasoning.trim()) : h("p.rs-quiet", {}, noThought(step)),
-    step.answer && h("p.rs-answer", {}, h("span.rs-quiet", {}, "Answer "), step.answer),
+    step.answer && h("p.rs-answer", {}, h("span.rs-quiet", {}, exclusions(step).length > 1 ? "Excluded, worst first " : "Answer "), step.answer),
+    dispute(step) && h("p.rs-quiet", {}, `${dispute(step)}: ${step.disputed_ids.map((id) => titleOf(trace, id, 60)).join(", ")}.`),
     h("details.rs-why", {}, h("summary", {}, `Why “${words.label}”?`), h("p", {}, words.why)),
     step.decided_by !== "person" && h("p.rs-quiet.rs-num", {}, `${count(step.prompt_tokens)} prompt tokens, ${count(step.completion_tokens)} written, ${seconds(step.latency_s)}`),
     trace.trace_id && step.pool.length > 1 && whatIf(trace, step, onBranch),

@@ -43,13 +43,33 @@ export function decision(step) {
   if (step.decided_by === "person") {
     return { label: "chosen by you", tone: "is-person", why: "A what-if: a person chose this exclusion and the model went on from here." };
   }
+  if (isTail(step)) return TAIL;
   const { label, tone, why } = OUTCOMES[step.outcome] ?? { label: step.outcome, tone: "", why: "" };
   if (step.outcome === "parsed") return { label, tone, why };
   const how = DECIDERS[step.decided_by] ?? DECIDERS.score;
   return { label: `${label}decided by ${how.short}`, tone: step.decided_by === "chance" ? "is-bad" : tone, why: `${why} ${how.why}`.trim() };
 }
 
-export const noThought = (step) => (step.decided_by === "person" ? "The model was not asked." : "No reasoning was written.");
+/** Several went at once and several stayed: only `adaptive` does so. */
+const isTail = (step) => step.excluded_ids && step.excluded_ids.length < step.pool.length - 1;
+
+const TAIL = {
+  label: "clear tail, without a thought",
+  tone: "",
+  why: "The model was asked for the best candidate and did not think. Every title was scored as the answer, in two orders of presentation where that is on; whoever was out of the question went at once. The last few are thought about one by one.",
+};
+
+export const noThought = (step) => {
+  if (step.decided_by === "person") return "The model was not asked.";
+  return isTail(step) ? "The model did not think in this step." : "No reasoning was written.";
+};
+
+/** What a step says of candidates that another order of presentation would have treated otherwise; null where it says nothing. */
+export function dispute(step) {
+  const count = step.disputed_ids?.length ?? 0;
+  if (!count) return null;
+  return count === 1 ? "One candidate goes in one order of presentation and stays in the other" : `${count} candidates go in one order of presentation and stay in the other`;
+}
 
 const OUTCOMES = {
   parsed: { label: "model’s answer", tone: "is-good", why: "The model wrote an answer that names exactly one candidate of the pool." },

@@ -1,4 +1,4 @@
-"""Continuous batching on plain transformers: many prompts in flight, each at its own position, one decoding step at a time.
+"""Continuous batching: many prompts in flight, each at its own position, one decoding step at a time.
 
 The engine lives in the event loop of its callers. Between two steps it lets the loop run, so that whoever got an answer can
 ask the next question before the next step: with the same requests in the same order, the batches are the same again.
@@ -23,7 +23,8 @@ from typing import Any
 import torch
 
 from ranker.backends.base import Chunk, Finish, GenerateRequest, Prompt, ScoreRequest, Scores, Usage, too_long
-from ranker.backends.kv import FirstRows, KeyValueRows, OneRow, tree_mask
+from ranker.backends.forward import Forward, TransformersForward
+from ranker.backends.kv import KeyValueRows, tree_mask
 from ranker.backends.prefixes import PrefixCache
 from ranker.backends.stops import end_of_stop
 from ranker.errors import BackendError
@@ -74,9 +75,10 @@ class _Row:
 class Engine:
     """Runs a causal language model for any number of concurrent `generate` and `score` calls of one event loop."""
 
-    def __init__(self, model: Any, tokenizer: Any, limits: EngineLimits) -> None:
-        self._model, self._tokenizer, self._limits = model, tokenizer, limits
-        self._decoder, self._head = model.get_decoder(), model.get_output_embeddings()
+    def __init__(self, model: Any, tokenizer: Any, limits: EngineLimits, forward: Forward | None = None) -> None:
+        """`forward` computes what `model` does; None = by the modules of `model` itself."""
+        self._tokenizer, self._limits = tokenizer, limits
+        self._forward = forward or TransformersForward(model)
         self._device = next(model.parameters()).device
         config = model.config.get_text_config()
         self.context_tokens = int(config.max_position_embeddings)
@@ -197,7 +199,7 @@ class Engine:
             generator=generator,
         )
         self._running.append(running)
-        self._accept(running, self._sample(running, self._head(hidden[-1])))
+        self._accept(running, self._sample(running, self._forward.logits(hidden[-1:])[0]))
         if running.job.is_withdrawn:
             self._release(row)
 
@@ -205,11 +207,8 @@ class Engine:
         """One token for every running row."""
         rows = self._running
         positions = torch.tensor([row.length for row in rows], device=self._device)  # (B,)
-        ids = torch.tensor([[row.ids[-1]] for row in rows], device=self._device)  # (B, 1)
-        columns = torch.arange(int(positions.max()) + 1, device=self._device)
-        mask = (columns[None] <= positions[:, None])[:, None, None]  # (B, 1, 1, S)
-        hidden = self._hidden(ids, positions[:, None], mask, FirstRows(self._rows, positions))  # (B, 1, E)
-        logits = self._head(hidden[:, 0])  # (B, V)
+        ids = torch.tensor([row.ids[-1] for row in rows], device=self._device)  # (B,)
+        logits = self._forward.logits(self._forward.step(ids, positions, self._rows))  # (B, V)
         for index, row in enumerate(rows):
             row.length += 1
             self._accept(row, self._sample(row, logits[index]))
@@ -271,12 +270,9 @@ class Engine:
         num_behind = end - start
         positions = list(range(start, end)) + [end + k for c in continuations for k in range(len(c))]
         mask = tree_mask(start, num_behind, [len(c) for c in continuations], self._device)
-        hidden = self._hidden(
-            torch.tensor([ids[start:] + [i for c in continuations for i in c]], device=self._device),
-            torch.tensor([positions], device=self._device),
-            mask,
-            OneRow(self._rows, row, start),
-        )[0]  # (L, E)
+        tokens = torch.tensor(ids[start:] + [i for c in continuations for i in c], device=self._device)
+        at = torch.tensor(positions, device=self._device)
+        hidden = self._forward.row(tokens, at, mask[0, 0], self._rows, row, start)  # (L, E)
         log_probs = self._continuation_log_probs(hidden, num_behind, continuations)
         usage = Usage(end + num_scored, cached, 0)
         return Scores(tuple(log_probs), tuple(len(c) for c in continuations), usage)
@@ -297,7 +293,7 @@ class Engine:
         totals = [0.0] * len(continuations)
         for at in range(0, len(sources), _LOGIT_ROWS):
             part = slice(at, at + _LOGIT_ROWS)
-            logits = self._head(hidden[sources[part]]).float()  # (rows, V)
+            logits = self._forward.logits(hidden[sources[part]]).float()  # (rows, V)
             picked = torch.tensor(targets[part], device=self._device)
             found = logits.gather(1, picked[:, None])[:, 0] - logits.logsumexp(-1)
             for owner, value in zip(owners[part], found.tolist(), strict=True):
@@ -336,17 +332,7 @@ class Engine:
         """Compute `ids` behind `start` tokens of a row; returns hidden states (L, E)."""
         positions = torch.arange(start, start + len(ids), device=self._device)
         mask = torch.arange(start + len(ids), device=self._device)[None] <= positions[:, None]  # (L, S)
-        tokens = torch.tensor([ids], device=self._device)
-        return self._hidden(tokens, positions[None], mask[None, None], OneRow(self._rows, row, start))[0]
-
-    def _hidden(
-        self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache: OneRow | FirstRows
-    ) -> torch.Tensor:
-        """Last hidden states (B, L, E) of ids (B, L) at positions (B, L) under a bool mask (B, 1, L, S)."""
-        output = self._decoder(
-            input_ids=ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True
-        )
-        return output.last_hidden_state
+        return self._forward.row(torch.tensor(ids, device=self._device), positions, mask, self._rows, row, start)
 
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer(text, add_special_tokens=False)["input_ids"] if text else []

@@ -1,4 +1,4 @@
-"""A model on this machine, run by transformers and PyTorch: the reference that every other engine is compared with.
+"""A model on this machine, loaded by transformers and run by PyTorch: through our own forward pass where there is one.
 
 Loads safetensors only, from a local directory only, and never code that comes with a model. Imports torch: reach it through
 `ranker.backends.load_backend`.
@@ -15,7 +15,9 @@ from transformers.utils import logging as transformers_logging
 from ranker.backends.base import Chunk, GenerateRequest, ScoreRequest, Scores
 from ranker.backends.chat import ChatFormat
 from ranker.backends.engine import Engine, EngineLimits
+from ranker.backends.forward import Forward
 from ranker.backends.kv import ATTENTION_NAME
+from ranker.backends.lean import make_lean
 from ranker.errors import BackendError
 
 SUPPORTED: Final = frozenset({"llama", "qwen2", "qwen3", "mistral", "smollm3", "olmo2"})
@@ -25,9 +27,17 @@ SUPPORTED: Final = frozenset({"llama", "qwen2", "qwen3", "mistral", "smollm3", "
 class LocalBackend:
     """One causal language model with its tokenizer and engine."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, name: str, limits: EngineLimits | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        limits: EngineLimits | None = None,
+        forward: Forward | None = None,
+    ) -> None:
         self._name, self._tokenizer = name, tokenizer
-        self._engine = Engine(model, tokenizer, limits or EngineLimits())
+        self._engine = Engine(model, tokenizer, limits or EngineLimits(), forward)
         self._chat_format = ChatFormat(tokenizer)
 
     @property
@@ -76,11 +86,18 @@ class LocalBackend:
 
 
 def load_local(
-    directory: Path, *, name: str, adapter: Path | None = None, limits: EngineLimits | None = None
+    directory: Path,
+    *,
+    name: str,
+    adapter: Path | None = None,
+    limits: EngineLimits | None = None,
+    is_reference: bool = False,
 ) -> LocalBackend:
     """Load a model directory (config, tokenizer, safetensors), and merge a LoRA adapter into it where one is given.
 
     bfloat16 on a CUDA device, float32 on a CPU, where half precision decodes slower in batches and no CPU lacks float32.
+    `is_reference`: run the modules of transformers, which every other engine is compared with, even where our own forward
+    pass (`ranker.backends.lean`) could take their place.
 
     Raises:
         BackendError: if files are missing, the model type is not supported, or the tokenizer has no chat template.
@@ -106,7 +123,9 @@ def load_local(
         raise BackendError(f"{directory}: model cannot be loaded: {reason}. Add it again with `models add`.") from error
     if not tokenizer.chat_template:
         raise BackendError(f"{directory}: the tokenizer has no chat template. Use an instruction-tuned model.")
-    return LocalBackend(model.to(device).eval(), tokenizer, name=name, limits=limits)
+    model = model.to(device).eval()
+    forward = None if is_reference else make_lean(model)
+    return LocalBackend(model, tokenizer, name=name, limits=limits, forward=forward)
 
 
 def _merge(model: Any, adapter: Path) -> Any:

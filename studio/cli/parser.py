@@ -20,6 +20,7 @@ class Parser(argparse.ArgumentParser):
 def make_parser() -> Parser:
     """The whole command line."""
     from studio.cli import (
+        bench,
         check,
         corrections,
         data,
@@ -40,7 +41,21 @@ def make_parser() -> Parser:
         epilog=f"Without a command the studio starts. Help on one: `{PROGRAM} rank --help`.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for group in (serve, rank, thoughts, data, corrections, people, train, models, evaluate, reasoning, upkeep, check):
+    for group in (
+        serve,
+        rank,
+        thoughts,
+        data,
+        corrections,
+        people,
+        train,
+        models,
+        evaluate,
+        reasoning,
+        bench,
+        upkeep,
+        check,
+    ):
         group.add_parser(commands)
     return parser
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from trainer.registry import ModelCard, Registry
 
 INTERRUPTED = 130
+_FLAGS = {"last_pool": "--last", "tail_share": "--tail"}
 
 
 def add_parser(commands: Any) -> None:
@@ -54,6 +55,25 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--thoughts", metavar="BANK", type=Path, help="show thoughts about similar queries (see `thoughts`)"
+    )
+    parser.add_argument(
+        "--ask",
+        choices=("worst", "best"),
+        default="worst",
+        help="worst: each step names the worst (default); best: it asks for the best, the least probable one goes",
+    )
+    parser.add_argument(
+        "--last", metavar="M", type=_positive, default=5, help="adaptive: think about the last M (default: 5)"
+    )
+    parser.add_argument(
+        "--tail",
+        metavar="SHARE",
+        type=float,
+        default=1.0,
+        help="adaptive: drop who is less probable than this share of an even chance (default: 1)",
+    )
+    parser.add_argument(
+        "--no-reshuffle", action="store_true", help="adaptive: do not check the clear tail in a second order"
     )
     parser.add_argument(
         "--batch", metavar="N", type=_positive, default=16, help="tasks in flight at once (default: 16)"
@@ -143,7 +163,7 @@ def _make_config(arguments: argparse.Namespace) -> "RankConfig":
 
     from ranker.elimination import AnswerFormat, RankConfig
     from ranker.errors import UsageError
-    from ranker.schema import Mode
+    from ranker.schema import Ask, Mode
 
     answer_format = AnswerFormat.SCORED if arguments.answer == "auto" else AnswerFormat(arguments.answer)
     try:
@@ -152,10 +172,15 @@ def _make_config(arguments: argparse.Namespace) -> "RankConfig":
             seed=arguments.seed,
             think_tokens=48 if arguments.think_tokens is None else arguments.think_tokens,
             answer_format=answer_format,
+            ask=Ask(arguments.ask),
+            last_pool=arguments.last,
+            tail_share=arguments.tail,
+            is_reshuffled=not arguments.no_reshuffle,
         )
     except ValidationError as error:
         first = error.errors()[0]
-        flag = "--" + str(first["loc"][0]).replace("_", "-")
+        field = str(first["loc"][0])
+        flag = _FLAGS.get(field, "--" + field.replace("_", "-"))
         raise UsageError(f"{flag}: {first['input']}: {first['msg']}") from error
 
 
@@ -177,7 +202,7 @@ def _read_done(out: Path | None, model: str, config: "RankConfig", guide: "Guide
 
     if out is None or not out.exists():
         return {}
-    key = RunKey(model, config.mode, config.seed, prompt_version(guide))
+    key = RunKey(model, config.mode, config.seed, prompt_version(guide, config.ask))
     done = {}
     for number, trace in enumerate(read_traces(out), 1):
         check_same_run(trace, key, f"{out}:{number}")

@@ -1,0 +1,129 @@
+"""Other ways to run the same loop on the same model. A peer pays for its thoughts only: its decisions are free.
+
+re-prompt      the loop of the paper's reference on our engine: a full prompt a step, nothing cached, in bulk in lock step
+generate       Hugging Face `generate`, a full prompt a step
+llama.cpp      its own prefix cache, on the prompts that suit it best (`fixed-block`); 4-bit weights where the file has them
+"""
+
+import importlib.util
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ranker.backends.base import Prompt
+from ranker.bench.journal import Cost
+
+NOT_RUN = {
+    "rank_llm": "its rerankers need models that were trained on its own prompts and list format, which this model never writes: "
+    "it would measure how often it gives up",
+    "rerankers": "it wraps cross-encoders and rank_llm: none of them can run this model",
+}
+"""Peers that cannot be compared on this model, and why."""
+
+Ask = Callable[[Prompt, int], Cost]
+"""(prompt, thinking tokens) -> what it cost."""
+
+
+class Peer(NamedTuple):
+    """A way to continue a prompt. `ask` None = not here, `note` says why."""
+
+    name: str
+    ask: Ask | None
+    note: str = ""
+    is_cached: bool = False
+    """It keeps what prompts have in common, so it is given those that have most in common."""
+
+
+def open_generate(directory: Path) -> Peer:
+    """Plain Hugging Face `generate` on the same directory."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(directory, local_files_only=True, use_safetensors=True, dtype=dtype)
+    model = model.to(device).eval()
+
+    def ask(prompt: Prompt, think_tokens: int) -> Cost:
+        started = time.perf_counter()
+        ids = tokenizer(prompt.text, add_special_tokens=False, return_tensors="pt").input_ids.to(device)
+        with torch.inference_mode():
+            first = _FirstToken()
+            output = model.generate(
+                ids, max_new_tokens=think_tokens, do_sample=False, streamer=first, pad_token_id=tokenizer.pad_token_id
+            )
+        return Cost(
+            seconds=time.perf_counter() - started,
+            first_token_s=(first.at or started) - started,
+            num_steps=1,
+            prompt_tokens=ids.shape[1],
+            completion_tokens=output.shape[1] - ids.shape[1],
+        )
+
+    return Peer("transformers generate", ask)
+
+
+class _FirstToken:
+    """A streamer of `generate` that only looks at the clock; the first call brings the prompt."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.at: float | None = None
+
+    def put(self, _ids: Any) -> None:
+        self.calls += 1
+        if self.calls == 2:
+            self.at = time.perf_counter()
+
+    def end(self) -> None:
+        """Nothing to do."""
+
+
+def open_llama_cpp(gguf: Path | None, num_threads: int) -> Peer:
+    """llama.cpp through `llama-cpp-python`, where it is installed and there is a GGUF file."""
+    name = "llama.cpp"
+    if importlib.util.find_spec("llama_cpp") is None:
+        return Peer(name, None, "llama-cpp-python is not installed")
+    if gguf is None or not gguf.is_file():
+        return Peer(name, None, "no GGUF file of the model: give one with --gguf")
+    from llama_cpp import Llama
+
+    model = Llama(str(gguf), n_ctx=8192, n_threads=num_threads, n_threads_batch=num_threads, verbose=False)
+    before: list[int] = []
+
+    def ask(prompt: Prompt, think_tokens: int) -> Cost:
+        nonlocal before
+        started, first = time.perf_counter(), None
+        ids = model.tokenize(prompt.text.encode(), add_bos=False, special=True)
+        new: list[int] = []
+        for token in model.generate(ids, temp=0.0):
+            first = first or time.perf_counter() - started
+            if token == model.token_eos():
+                break
+            new.append(token)
+            if len(new) >= think_tokens:
+                break
+        cached = _common(before, ids)
+        before = [*ids, *new]
+        return Cost(
+            seconds=time.perf_counter() - started,
+            first_token_s=first,
+            num_steps=1,
+            prompt_tokens=len(ids),
+            cached_tokens=min(cached, len(ids) - 1),
+            completion_tokens=len(new),
+        )
+
+    return Peer(name, ask, f"weights of {gguf.name}", is_cached=True)
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the common beginning, which llama.cpp does not compute again."""
+    length = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        length += 1
+    return length

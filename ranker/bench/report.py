@@ -1,0 +1,202 @@
+"""From measurements to ratios, tables, aims and a plot."""
+
+from collections.abc import Sequence
+from statistics import fmean, median
+from typing import Any, Final, NamedTuple
+
+from ranker.bench.journal import Measurement
+from ranker.statistics import compare
+
+FIXED: Final = "ours, fixed-block"
+ADAPTIVE: Final = "ours, adaptive"
+
+_Case = tuple[str, str, int]
+"""part, kind, size"""
+
+
+class Ratio(NamedTuple):
+    """How many times ours, round by round."""
+
+    middle: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.middle:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def ratio(measurements: Sequence[Measurement], case: _Case, peer: str, ours: str) -> Ratio | None:
+    """Seconds of `peer` over seconds of `ours` in the same rounds: median, lowest, highest."""
+    theirs, own = (_by_round(measurements, case, name) for name in (peer, ours))
+    values = [theirs[r] / own[r] for r in sorted(theirs.keys() & own.keys())]
+    return Ratio(median(values), min(values), max(values)) if values else None
+
+
+def make_summary(measurements: Sequence[Measurement], setting: dict[str, Any]) -> dict[str, Any]:
+    """The results file."""
+    return {
+        "setting": setting,
+        "cases": [_case_summary(measurements, case) for case in _cases(measurements)],
+        "limits": _limits(measurements, setting),
+        "quality": _quality(measurements),
+        "not_run": {m.method: m.note for m in measurements if m.note and not m.size},
+        "measurements": [m.model_dump(exclude_defaults=True) for m in measurements],
+    }
+
+
+def to_markdown(summary: dict[str, Any]) -> str:
+    """The tables that people read."""
+    lines = ["# Speed", "", *(f"- {name}: {value}" for name, value in summary["setting"].items()), ""]
+    for case in summary["cases"]:
+        lines += _case_lines(case)
+    lines += _limit_lines(summary["limits"]) + _quality_lines(summary["quality"])
+    if summary["not_run"]:
+        lines += ["## Not run", "", *(f"- {name}: {why}" for name, why in summary["not_run"].items()), ""]
+    return "\n".join(lines)
+
+
+def _cases(measurements: Sequence[Measurement]) -> list[_Case]:
+    found = {(m.part, m.kind, m.size): None for m in measurements if m.part in ("live", "bulk") and m.size}
+    return list(found)
+
+
+def _by_round(measurements: Sequence[Measurement], case: _Case, method: str) -> dict[int, float]:
+    return {
+        m.round: m.cost.seconds
+        for m in measurements
+        if (m.part, m.kind, m.size) == case and m.method == method and m.cost is not None
+    }
+
+
+def _case_summary(measurements: Sequence[Measurement], case: _Case) -> dict[str, Any]:
+    here = [m for m in measurements if (m.part, m.kind, m.size) == case]
+    rows: list[dict[str, Any]] = []
+    for method in dict.fromkeys(m.method for m in here):
+        costs = [m.cost for m in here if m.method == method and m.cost is not None]
+        if not costs:
+            rows.append({"method": method, "note": next(m.note for m in here if m.method == method)})
+            continue
+        firsts = [c.first_token_s for c in costs if c.first_token_s is not None]
+        against = {ours: ratio(measurements, case, method, ours) for ours in (FIXED, ADAPTIVE) if ours != method}
+        rows.append(
+            {
+                "method": method,
+                "rounds": len(costs),
+                "seconds": median(c.seconds for c in costs),
+                "seconds_low": min(c.seconds for c in costs),
+                "seconds_high": max(c.seconds for c in costs),
+                "first_token_s": median(firsts) if firsts else None,
+                "steps": costs[0].num_steps,
+                "prefill_tokens": round(fmean(c.prefill_tokens for c in costs)),
+                "cached_tokens": round(fmean(c.cached_tokens for c in costs)),
+                "decode_tokens": round(fmean(c.completion_tokens for c in costs)),
+                "is_sampled": costs[0].is_sampled,
+                "times": {ours: found._asdict() for ours, found in against.items() if found},
+            }
+        )
+    return {"part": case[0], "kind": case[1], "size": case[2], "methods": rows}
+
+
+def _case_lines(case: dict[str, Any]) -> list[str]:
+    title = f"{case['part'].capitalize()}: {case['size']} {case['kind']}"
+    lines = [
+        f"## {title}",
+        "",
+        "| method | rounds | s a ranking [low, high] | a minute | first token s | steps | prefill | cached | decode "
+        "| times fixed-block | times adaptive |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in case["methods"]:
+        if "note" in row:
+            lines.append(f"| {row['method']} | 0 | {row['note']} | | | | | | | | |")
+            continue
+        first = "" if row["first_token_s"] is None else f"{row['first_token_s']:.2f}"
+        times = [str(Ratio(**row["times"][ours])) if ours in row["times"] else "" for ours in (FIXED, ADAPTIVE)]
+        seconds = f"{row['seconds']:.1f} [{row['seconds_low']:.1f}, {row['seconds_high']:.1f}]"
+        mark = " *" if row["is_sampled"] else ""
+        lines.append(
+            f"| {row['method']} | {row['rounds']} | {seconds}{mark} | {60 / row['seconds']:.2f} | {first} | {row['steps']} "
+            f"| {row['prefill_tokens']} | {row['cached_tokens']} | {row['decode_tokens']} | {times[0]} | {times[1]} |"
+        )
+    if any(row.get("is_sampled") for row in case["methods"]):
+        lines += [
+            "",
+            "\\* The first step and one of average size were measured; the others are taken to be like the second.",
+        ]
+    return [*lines, ""]
+
+
+def _limits(measurements: Sequence[Measurement], setting: dict[str, Any]) -> dict[str, float]:
+    """Medians, and what would be possible: each step reads every weight once; each token costs two operations a weight."""
+    rounds = [m.numbers for m in measurements if m.part == "machine"]
+    if not rounds:
+        return {}
+    found = {name: median(r[name] for r in rounds) for name in rounds[0]}
+    found["read_bytes_per_s"] = max(r["read_bytes_per_s"] for r in rounds)
+    found["float_ops_per_s"] = max(r["float_ops_per_s"] for r in rounds)
+    weights, width = float(setting["parameters"]), float(setting["bytes_per_parameter"])
+    for streams in [int(n.removeprefix("decode_")) for n in rounds[0] if n.startswith("decode_")]:
+        reading = weights * width / found["read_bytes_per_s"]
+        computing = 2 * weights * streams / found["float_ops_per_s"]
+        found[f"decode_{streams}_limit"] = streams / max(reading, computing)
+    found["prefill_limit"] = found["float_ops_per_s"] / (2 * weights)
+    return found
+
+
+def _limit_lines(limits: dict[str, float]) -> list[str]:
+    if not limits:
+        return []
+    lines = [
+        "## Distance to the limit",
+        "",
+        f"Memory is read at {limits['read_bytes_per_s'] / 1e9:.1f} GB/s and a large matrix product runs at "
+        f"{limits['float_ops_per_s'] / 1e9:.0f} billion operations a second (best of all tries). Limits count weights only, "
+        "not keys and values. Peak memory of the process with ours alone: "
+        f"{limits['peak_rss_bytes'] / 2**20:.0f} MiB.",
+        "",
+        "| | tokens a second | limit | limit / measured |",
+        "|---|---|---|---|",
+    ]
+    for name in [n.removesuffix("_limit") for n in limits if n.endswith("_limit")]:
+        words = "prefill, 600 tokens" if name == "prefill" else f"decode, {name.removeprefix('decode_')} streams"
+        measured, limit = limits[name], limits[f"{name}_limit"]
+        lines.append(f"| {words} | {measured:.1f} | {limit:.1f} | {limit / measured:.2f} |")
+    return [*lines, ""]
+
+
+def _quality(measurements: Sequence[Measurement]) -> dict[str, Any]:
+    by_method = {m.method: m.numbers for m in measurements if m.part == "quality"}
+    found: dict[str, Any] = {"same": by_method.get("same as transformers")}
+    if {"fixed-block", "adaptive"} <= by_method.keys():
+        fixed, adaptive = by_method["fixed-block"], by_method["adaptive"]
+        names = [n for n in fixed if n.startswith("rr ")]
+        difference = compare([adaptive[n] for n in names], [fixed[n] for n in names])
+        found["adaptive"] = {
+            "tasks": len(names),
+            "mrr_one_at_a_time": fmean(fixed[n] for n in names),
+            "mrr_adaptive": fmean(adaptive[n] for n in names),
+            "difference": difference.difference,
+            "low": difference.low,
+            "high": difference.high,
+            "decode_ratio": fixed["completion_tokens"] / max(adaptive["completion_tokens"], 1.0),
+            "disputed_steps": adaptive["disputed_steps"],
+        }
+    return found
+
+
+def _quality_lines(quality: dict[str, Any]) -> list[str]:
+    lines = []
+    if same := quality.get("same"):
+        lines.append(
+            f"Our forward pass against the modules of transformers on {same['tasks']:.0f} tasks: {same['same_rankings']:.0f} "
+            f"equal rankings; {same['same_exclusions']:.0f} of {same['steps']:.0f} exclusions and "
+            f"{same['same_thoughts']:.0f} thoughts are equal."
+        )
+    if found := quality.get("adaptive"):
+        lines.append(
+            f"Adaptive against one at a time on {found['tasks']} tasks: MRR {found['mrr_adaptive']:.3f} against "
+            f"{found['mrr_one_at_a_time']:.3f}, difference {found['difference']:+.3f} [{found['low']:+.3f}, "
+            f"{found['high']:+.3f}] (95%, paired); {found['decode_ratio']:.1f} times fewer decode tokens; "
+            f"{found['disputed_steps']:.0f} disputed steps."
+        )
+    return ["## Does it cost quality?", "", *(f"- {line}" for line in lines), ""] if lines else []

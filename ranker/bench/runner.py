@@ -1,0 +1,236 @@
+"""The parts of the benchmark. In a round every method takes the same task in turn, so that ratios are of the same minutes."""
+
+import asyncio
+import resource
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from ranker.backends.base import Backend
+from ranker.bench.journal import Cost, Journal, Key, Measurement
+from ranker.bench.machine import measure_decode, measure_limits, measure_prefill
+from ranker.bench.methods import (
+    add_costs,
+    fixed_prompt,
+    generate_cost,
+    iterative_prompt,
+    measure_chain,
+    measure_mode,
+    shown_candidates,
+)
+from ranker.bench.peers import NOT_RUN, Peer
+from ranker.bench.workload import KINDS, make_speed_task
+from ranker.elimination import RankConfig, rank_tasks
+from ranker.errors import BackendError
+from ranker.metrics import reciprocal_rank
+from ranker.schema import Candidate, Mode, RankingTask, RankingTrace
+
+PARTS: Final = ("machine", "live", "bulk", "quality")
+HEADLINE: Final = 20
+"""The size that is measured in every round, with every method."""
+REPROMPT: Final = "re-prompt, same engine"
+_CURVE_MODES: Final = (Mode.FIXED_BLOCK, Mode.ADAPTIVE)
+_SLOW_BEYOND: Final = 50
+_DECODE_STREAMS: Final = (1, 8, 16)
+
+Report = Callable[[str], None]
+"""Is told what is being measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Everything that is measured, and with what."""
+
+    backend: Backend
+    """Ours."""
+    uncached: Callable[[], Backend]
+    """The same engine without its prefix cache, loaded when it is needed."""
+    reference: Callable[[], Backend]
+    """The modules of transformers behind the same engine."""
+    peers: Callable[[], Sequence[Peer]]
+    think_tokens: int = 48
+    rounds: int = 3
+    sizes: Sequence[int] = (5, 10, 20, 50, 100)
+    bulk_tasks: int = 12
+    bulk_size: int = 10
+    quality_tasks: Sequence[RankingTask] = ()
+    same_tasks: Sequence[RankingTask] = ()
+    report: Report
+
+
+async def run_bench(bench: Bench, journal: Journal, parts: Sequence[str]) -> None:
+    """Measure what the journal does not have yet."""
+    runs: dict[str, Callable[[Bench, Journal], Awaitable[None]]] = {
+        "machine": _run_machine,
+        "live": _run_live,
+        "bulk": _run_bulk,
+        "quality": _run_quality,
+    }
+    for part in PARTS:
+        if part in parts:
+            await runs[part](bench, journal)
+
+
+async def _run_machine(bench: Bench, journal: Journal) -> None:
+    for round_ in range(bench.rounds):
+        key = Key("machine", "limits", round=round_)
+        if journal.has(key):
+            continue
+        bench.report(f"machine, round {round_ + 1}")
+        limits = measure_limits()
+        numbers = {"read_bytes_per_s": limits.read_bytes_per_s, "float_ops_per_s": limits.float_ops_per_s}
+        for streams in _DECODE_STREAMS:
+            numbers[f"decode_{streams}"] = await measure_decode(bench.backend, streams, 32)
+        numbers["prefill"] = await measure_prefill(bench.backend, 600, [1000 * round_, 1000 * round_ + 1])
+        numbers["peak_rss_bytes"] = _peak_rss()
+        journal.add(Measurement.of(key, numbers=numbers))
+
+
+async def _run_live(bench: Bench, journal: Journal) -> None:
+    for kind, size in [(k, s) for k in KINDS for s in bench.sizes]:
+        is_headline = size == HEADLINE
+        modes = (*_CURVE_MODES, Mode.ITERATIVE) if is_headline else _CURVE_MODES
+        for round_ in range(bench.rounds if is_headline else 1):
+            task = make_speed_task(kind, size, round_)
+            for mode in modes:
+                key = Key("live", f"ours, {mode.value}", kind, size, round_)
+                await _measure(
+                    bench, journal, key, partial(measure_mode, task, bench.backend, mode, bench.think_tokens)
+                )
+            for peer in bench.peers():
+                if peer.is_cached or size <= _SLOW_BEYOND:
+                    await _measure_peer(bench, journal, Key("live", peer.name, kind, size, round_), peer, task)
+    for name, reason in NOT_RUN.items():
+        journal.add(Measurement(part="live", method=name, note=reason))
+
+
+async def _measure(bench: Bench, journal: Journal, key: Key, work: Callable[[], Awaitable[Cost]]) -> None:
+    if journal.has(key):
+        return
+    bench.report(f"{key.part}: {key.method}, {key.size} {key.kind}, round {key.round + 1}")
+    try:
+        journal.add(Measurement.of(key, cost=await work()))
+    except BackendError as error:
+        journal.add(Measurement.of(key, note=str(error)))
+
+
+async def _measure_peer(bench: Bench, journal: Journal, key: Key, peer: Peer, task: RankingTask) -> None:
+    if peer.ask is None:
+        absent = Key(key.part, key.method)
+        if not journal.has(absent):
+            journal.add(Measurement.of(absent, note=peer.note))
+        return
+    ask, render = peer.ask, fixed_prompt if peer.is_cached else iterative_prompt
+
+    async def step(pool: Sequence[Candidate]) -> Cost:
+        prompt = render(task, pool, bench.backend)
+        if bench.backend.count_tokens([prompt.text])[0] + bench.think_tokens > bench.backend.context_tokens:
+            raise BackendError("the prompt does not fit into the model's context")
+        return ask(prompt, bench.think_tokens)
+
+    await _measure(bench, journal, key, partial(measure_chain, task, step))
+
+
+async def _run_bulk(bench: Bench, journal: Journal) -> None:
+    """Peers that take one ranking after the other are measured on one: their bulk is that, times the number of tasks."""
+    size = bench.bulk_size
+    uncached: Backend | None = None
+    for round_ in range(bench.rounds):
+        seeds = range(100 * (round_ + 1), 100 * (round_ + 1) + bench.bulk_tasks)
+        tasks = [make_speed_task("titles", size, seed) for seed in seeds]
+        for mode in _CURVE_MODES:
+            key = Key("bulk", f"ours, {mode.value}", "titles", size, round_)
+            config = RankConfig(mode=mode, think_tokens=bench.think_tokens)
+            await _measure(bench, journal, key, partial(_rank_all, tasks, bench.backend, config))
+        key = Key("bulk", REPROMPT, "titles", size, round_)
+        if not journal.has(key):
+            uncached = uncached or bench.uncached()
+            await _measure(bench, journal, key, partial(_lock_step, tasks, uncached, bench.think_tokens))
+        for peer in bench.peers():
+            await _measure_peer(bench, journal, Key("bulk", peer.name, "titles", size, round_), peer, tasks[0])
+    if uncached is not None:
+        await uncached.aclose()
+
+
+async def _rank_all(tasks: Sequence[RankingTask], backend: Backend, config: RankConfig) -> Cost:
+    """All tasks together; cost of one = the whole over their number."""
+    started = time.perf_counter()
+    traces = [trace async for trace in rank_tasks(tasks, backend, config, max_in_flight=len(tasks))]
+    seconds = (time.perf_counter() - started) / len(tasks)
+    totals = [trace.totals for trace in traces]
+    return Cost(
+        seconds=seconds,
+        num_steps=sum(t.num_steps for t in totals) // len(tasks),
+        prompt_tokens=sum(t.prompt_tokens for t in totals) // len(tasks),
+        cached_tokens=sum(t.cached_prompt_tokens for t in totals) // len(tasks),
+        completion_tokens=sum(t.completion_tokens for t in totals) // len(tasks),
+    )
+
+
+async def _lock_step(tasks: Sequence[RankingTask], backend: Backend, think_tokens: int) -> Cost:
+    """The loop of the paper's reference: all tasks take a step together, with a full prompt each, then the next step."""
+    started, costs = time.perf_counter(), list[Cost]()
+    shown = {task.task_id: shown_candidates(task) for task in tasks}
+    for size in range(len(tasks[0].candidates), 1, -1):
+        prompts = [iterative_prompt(task, shown[task.task_id][:size], backend) for task in tasks]
+        costs += await asyncio.gather(*(generate_cost(backend, prompt, think_tokens) for prompt in prompts))
+    whole = add_costs(costs)
+    return whole.model_copy(
+        update={
+            "seconds": (time.perf_counter() - started) / len(tasks),
+            "first_token_s": None,
+            "num_steps": whole.num_steps // len(tasks),
+            "prompt_tokens": whole.prompt_tokens // len(tasks),
+            "completion_tokens": whole.completion_tokens // len(tasks),
+        }
+    )
+
+
+async def _run_quality(bench: Bench, journal: Journal) -> None:
+    """Does the speed cost anything? Same decisions as the reference; adaptive beside one-at-a-time on tasks with an answer."""
+    if bench.same_tasks and not journal.has(Key("quality", "same as transformers")):
+        bench.report(f"quality: the same {len(bench.same_tasks)} tasks on transformers' modules")
+        config = RankConfig(mode=Mode.FIXED_BLOCK, think_tokens=16)
+        ours = await _traces(bench.same_tasks, bench.backend, config)
+        reference = bench.reference()
+        theirs = await _traces(bench.same_tasks, reference, config)
+        await reference.aclose()
+        steps = [(a, b) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x.steps, y.steps, strict=True)]
+        numbers = {
+            "tasks": float(len(ours)),
+            "same_rankings": float(sum(x.ranking == y.ranking for x, y in zip(ours, theirs, strict=True))),
+            "steps": float(len(steps)),
+            "same_exclusions": float(sum(a.excluded_id == b.excluded_id for a, b in steps)),
+            "same_thoughts": float(sum(a.reasoning == b.reasoning for a, b in steps)),
+        }
+        journal.add(Measurement(part="quality", method="same as transformers", numbers=numbers))
+    for mode in _CURVE_MODES:
+        if bench.quality_tasks and not journal.has(Key("quality", mode.value)):
+            bench.report(f"quality: {mode.value} on {len(bench.quality_tasks)} tasks with a known answer")
+            config = RankConfig(mode=mode, think_tokens=bench.think_tokens)
+            traces = await _traces(bench.quality_tasks, bench.backend, config)
+            numbers = {"completion_tokens": float(sum(t.totals.completion_tokens for t in traces))}
+            numbers["disputed_steps"] = float(sum(s.is_disputed for t in traces for s in t.steps))
+            for task, trace in zip(bench.quality_tasks, traces, strict=True):
+                numbers[f"rr {task.task_id}"] = reciprocal_rank(trace.ranking, task.relevance) or 0.0
+            journal.add(Measurement(part="quality", method=mode.value, numbers=numbers))
+
+
+async def _traces(tasks: Sequence[RankingTask], backend: Backend, config: RankConfig) -> list[RankingTrace]:
+    found = {t.task_id: t async for t in rank_tasks(tasks, backend, config)}
+    return [found[task.task_id] for task in tasks]
+
+
+def _peak_rss() -> float:
+    """Of this process so far; ours alone, as no peer is loaded yet when it is taken."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def journal_path(out: Path) -> Path:
+    """Where the measurements of a results file are."""
+    return out.with_suffix(".journal.jsonl")

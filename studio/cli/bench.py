@@ -1,0 +1,186 @@
+"""`bench`: how fast a ranking is here, beside peers on the same model, and how far from the machine's limit."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from studio.cli.options import add_data_dir, add_json, example, read_settings
+from studio.cli.output import print_json
+
+if TYPE_CHECKING:
+    from ranker.backends import Backend
+    from ranker.bench.peers import Peer
+    from ranker.bench.runner import Bench
+    from ranker.schema import RankingTask
+    from trainer.registry import ModelCard
+
+_SAMPLE = Path(__file__).parents[2] / "assets" / "samples" / "recommendation.jsonl"
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure speed beside peers",
+        description="Measure rankings on this machine: ours beside the re-prompting loop on the same engine, transformers'\n"
+        "generate and llama.cpp, on the same model and in the same rounds. Measurements are kept as they are taken: a run that\n"
+        "was stopped goes on. Writes JSON, and a table (.md) and a plot (.svg) beside it.",
+        epilog=example("bench --out bench.json --rounds 3 --gguf model.gguf", "bench --only machine,live --sizes 5,20"),
+    )
+    parser.add_argument("--out", metavar="FILE", type=Path, default=Path("bench.json"), help="(default: bench.json)")
+    parser.add_argument("--model", metavar="NAME", help="see `models list` (default: the default model)")
+    parser.add_argument("--only", metavar="A,B", help="parts: machine, live, bulk, quality (default: all)")
+    parser.add_argument(
+        "--rounds", metavar="N", type=int, default=3, help="of the machine, 20 candidates and bulk (default: 3)"
+    )
+    parser.add_argument("--sizes", metavar="N,M", default="5,10,20,50,100", help="candidates (default: 5,10,20,50,100)")
+    parser.add_argument("--think-tokens", metavar="T", type=int, default=48, help="budget of a thought (default: 48)")
+    parser.add_argument("--tasks", metavar="N", type=int, default=20, help="of part quality (default: 20)")
+    parser.add_argument("--gguf", metavar="FILE", type=Path, help="the same model for llama.cpp, if that is installed")
+    parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
+    add_data_dir(parser)
+    add_json(parser)
+    parser.set_defaults(run=bench)
+
+
+def bench(arguments: argparse.Namespace) -> int:
+    """Measure what is missing, then write the results."""
+    import asyncio
+
+    from ranker.bench.journal import Journal
+    from ranker.bench.plot import make_plot
+    from ranker.bench.report import make_summary, to_markdown
+    from ranker.bench.runner import journal_path, run_bench
+    from trainer.registry import Registry
+
+    parts, sizes = _parts(arguments.only), _sizes(arguments.sizes)
+    settings = read_settings(arguments)
+    registry = Registry(settings.models_dir)
+    card = registry.card(arguments.model)
+    out: Path = arguments.out
+    if arguments.fresh:
+        journal_path(out).unlink(missing_ok=True)
+    journal = Journal(journal_path(out))
+    backend = registry.load(card.name)
+    plan = _plan(arguments, card, backend, sizes)
+
+    async def run() -> None:
+        try:
+            await run_bench(plan, journal, parts)
+        finally:
+            await backend.aclose()
+
+    try:
+        asyncio.run(run())
+    except KeyboardInterrupt:
+        print(f"\nStopped. Run it again to go on; {journal_path(out)} keeps what was measured.", file=sys.stderr)
+        return 130
+    summary = make_summary(list(journal), _setting(arguments, card))
+    out.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    text = to_markdown(summary)
+    out.with_suffix(".md").write_text(text, encoding="utf-8")
+    out.with_suffix(".svg").write_text(make_plot(summary), encoding="utf-8")
+    if arguments.json:
+        print_json(summary)
+    else:
+        print(text)
+    return 0
+
+
+def _parts(only: str | None) -> tuple[str, ...]:
+    from ranker.bench.runner import PARTS
+    from ranker.errors import UsageError
+
+    wanted = PARTS if only is None else tuple(part.strip() for part in only.split(","))
+    for part in wanted:
+        if part not in PARTS:
+            raise UsageError(f"--only: {part!r}: choose from {', '.join(PARTS)}")
+    return wanted
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    from ranker.errors import UsageError
+    from ranker.schema import MAX_CANDIDATES, MIN_CANDIDATES
+
+    try:
+        sizes = tuple(int(size) for size in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--sizes: {text!r}: give numbers such as 5,20") from error
+    for size in sizes:
+        if not MIN_CANDIDATES <= size <= MAX_CANDIDATES:
+            raise UsageError(f"--sizes: {size}: choose {MIN_CANDIDATES} to {MAX_CANDIDATES}")
+    return sizes
+
+
+def _plan(arguments: argparse.Namespace, card: "ModelCard", backend: "Backend", sizes: Sequence[int]) -> "Bench":
+    """Engines are loaded when they are needed, so that the memory of ours is taken alone."""
+    from ranker.backends.engine import EngineLimits
+    from ranker.backends.local import load_local
+    from ranker.bench.runner import Bench
+    from ranker.datasets import load_tasks
+    from ranker.errors import UsageError
+
+    if card.engine != "transformers":
+        raise UsageError(f"--model: {card.name}: its engine is {card.engine}: choose a model with files of its own")
+    directory, adapter = Path(card.directory), Path(card.adapter) if card.adapter else None
+    tasks: list[RankingTask] = list(load_tasks(_SAMPLE))
+    opened: list[Peer] = []
+
+    def peers() -> "Sequence[Peer]":
+        if not opened:
+            opened.extend(_open_peers(arguments, directory))
+        return opened
+
+    return Bench(
+        backend=backend,
+        uncached=lambda: load_local(directory, name=card.name, adapter=adapter, limits=EngineLimits(prefix_bytes=0)),
+        reference=lambda: load_local(directory, name=card.name, adapter=adapter, is_reference=True),
+        peers=peers,
+        think_tokens=arguments.think_tokens,
+        rounds=arguments.rounds,
+        sizes=sizes,
+        quality_tasks=tasks[: arguments.tasks],
+        same_tasks=tasks[:20],
+        report=lambda what: print(what, file=sys.stderr, flush=True),
+    )
+
+
+def _open_peers(arguments: argparse.Namespace, directory: Path) -> "list[Peer]":
+    import importlib.util
+
+    import torch
+
+    from ranker.bench.peers import Peer, open_generate, open_llama_cpp
+
+    has_vllm = importlib.util.find_spec("vllm") is not None
+    why = "it is installed, but is measured as an engine of its own card" if has_vllm else "it is not installed"
+    return [
+        open_generate(directory),
+        open_llama_cpp(arguments.gguf, torch.get_num_threads()),
+        Peer("vLLM", None, why),
+    ]
+
+
+def _setting(arguments: argparse.Namespace, card: "ModelCard") -> dict[str, Any]:
+    import os
+    import platform
+    from datetime import UTC, datetime
+    from importlib.metadata import version
+
+    import torch
+
+    has_gpu = torch.cuda.is_available()
+    return {
+        "made": datetime.now(UTC).isoformat(timespec="minutes"),
+        "model": card.name,
+        "parameters": card.num_parameters or 0,
+        "bytes_per_parameter": 2 if has_gpu else 4,
+        "thought": f"{arguments.think_tokens} tokens",
+        "device": torch.cuda.get_device_name() if has_gpu else f"CPU, {torch.backends.cpu.get_cpu_capability()}",
+        "threads": torch.get_num_threads(),
+        "load at the end": f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
+        "versions": f"Python {platform.python_version()}, torch {version('torch')}, transformers {version('transformers')}",
+    }

@@ -1,0 +1,117 @@
+"""Our own forward pass against the modules of transformers, for every architecture that it says it knows."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from ranker.backends import GenerateRequest, Prompt, ScoreRequest
+from ranker.backends.forward import TransformersForward
+from ranker.backends.kv import ATTENTION_NAME, KeyValueRows
+from ranker.backends.lean import make_lean
+from ranker.backends.local import load_local
+
+SHAPE = {
+    "vocab_size": 97,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.4,
+    "attn_implementation": ATTENTION_NAME,
+}
+YARN = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+LLAMA_3 = YARN | {"original_max_position_embeddings": 32}
+
+
+def make_model(kind: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
+    torch.manual_seed(0)
+    model = kind(config).eval()
+    with torch.no_grad():  # norms and biases that do something
+        for name, parameter in model.named_parameters():
+            if "norm" in name or "bias" in name:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+MODELS = {
+    "llama": (LlamaForCausalLM, LlamaConfig(**SHAPE)),
+    "llama with biases": (LlamaForCausalLM, LlamaConfig(**SHAPE, attention_bias=True, mlp_bias=True)),
+    "llama 3 rope": (LlamaForCausalLM, LlamaConfig(**SHAPE, rope_parameters=LLAMA_3)),
+    "mistral": (MistralForCausalLM, MistralConfig(**SHAPE, sliding_window=None, head_dim=8)),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config(**SHAPE)),
+    "qwen3, tied": (Qwen3ForCausalLM, Qwen3Config(**SHAPE, head_dim=16, tie_word_embeddings=True)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_hidden_states_are_those_of_transformers(name: str) -> None:
+    """A prefix, what comes behind it under a mask with holes, and steps of three rows of different lengths."""
+    model = make_model(*MODELS[name])
+    lean = make_lean(model)
+    assert lean is not None
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(0, 97, (3, 20), generator=generator)
+    results = []
+    for forward in (TransformersForward(model), lean):
+        rows = KeyValueRows(model.config, 4, dtype=torch.float32, device=torch.device("cpu"))
+        rows.grow(32, 0)
+        found = []
+        with torch.inference_mode():
+            for row, length in enumerate((9, 14, 5)):
+                causal = torch.ones(length, length, dtype=torch.bool).tril()
+                found.append(forward.row(ids[row, :length], torch.arange(length), causal, rows, row, 0))
+            mask = torch.cat([torch.ones(4, 5, dtype=torch.bool), torch.eye(4, dtype=torch.bool)], 1)
+            found.append(forward.row(ids[2, 5:9], torch.tensor([5, 5, 5, 6]), mask, rows, 2, 5))
+            for step in range(3):
+                positions = torch.tensor([9, 14, 5]) + step
+                found.append(forward.step(ids[:, 15 + step], positions, rows))
+            found.append(forward.step(ids[:1, 19], torch.tensor([12]), rows))
+            results.append(torch.cat([forward.logits(hidden) for hidden in found]))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-4)
+
+
+def test_what_it_does_not_know_is_left_to_transformers() -> None:
+    assert make_lean(make_model(Olmo2ForCausalLM, Olmo2Config(**SHAPE))) is None
+    assert make_lean(make_model(LlamaForCausalLM, LlamaConfig(**SHAPE, hidden_act="gelu"))) is None
+    sliding = Qwen2Config(**SHAPE, use_sliding_window=True, sliding_window=4, max_window_layers=1)
+    assert make_lean(make_model(Qwen2ForCausalLM, sliding)) is None
+
+
+def test_a_pass_that_does_not_come_to_the_same_is_not_used() -> None:
+    """A family member that does something unseen is found out by the check at loading."""
+    model = make_model(*MODELS["llama"])
+    model.get_decoder().layers[1].mlp.register_forward_hook(lambda _module, _inputs, output: output * 1.5)
+    assert make_lean(model) is None
+
+
+def test_the_engine_says_the_same_on_either(tiny_model_dir: Path) -> None:
+    prompt, texts = Prompt("Think between a film and one", " then two"), ("one", "a film and", "two")
+
+    async def ask(is_reference: bool) -> tuple[str, tuple[float, ...]]:
+        backend = load_local(tiny_model_dir, name="tiny", is_reference=is_reference)
+        chunks = [c.text async for c in backend.generate(GenerateRequest(prompt=prompt, max_tokens=24))]
+        scores = await backend.score(ScoreRequest(prompt=prompt, continuations=texts))
+        await backend.aclose()
+        return "".join(chunks), scores.log_probs
+
+    (text, log_probs), (reference_text, reference_log_probs) = asyncio.run(ask(False)), asyncio.run(ask(True))
+    assert text == reference_text
+    assert log_probs == pytest.approx(reference_log_probs, abs=1e-4)

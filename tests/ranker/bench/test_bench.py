@@ -1,0 +1,115 @@
+"""The benchmark on a scripted backend: what is measured, that it goes on, and what the report makes of it."""
+
+import asyncio
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ranker.backends.base import Prompt
+from ranker.backends.scripted import ScriptedBackend
+from ranker.bench.journal import Cost, Journal, Key, Measurement
+from ranker.bench.methods import measure_chain, shown_candidates
+from ranker.bench.peers import Peer
+from ranker.bench.plot import make_plot
+from ranker.bench.report import make_summary, ratio, to_markdown
+from ranker.bench.runner import Bench, run_bench
+from ranker.bench.workload import make_speed_task
+from ranker.schema import Candidate, RankingTask
+
+SETTING = {"parameters": 100, "bytes_per_parameter": 4}
+
+
+def answered_tasks() -> list[RankingTask]:
+    tasks = [make_speed_task("titles", 6, seed) for seed in range(3)]
+    return [task.model_copy(update={"relevance": {"c1": 1.0}}) for task in tasks]
+
+
+def make_bench(reported: list[str]) -> Bench:
+    def slow(_prompt: Prompt, think_tokens: int) -> Cost:
+        return Cost(seconds=1.0, num_steps=1, prompt_tokens=100, completion_tokens=think_tokens)
+
+    return Bench(
+        backend=ScriptedBackend(),
+        uncached=ScriptedBackend,
+        reference=ScriptedBackend,
+        peers=lambda: [Peer("slow", slow), Peer("absent", None, "it is not installed")],
+        rounds=2,
+        sizes=(4, 20),
+        bulk_tasks=3,
+        bulk_size=4,
+        quality_tasks=answered_tasks(),
+        same_tasks=answered_tasks(),
+        report=reported.append,
+    )
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    path, reported = tmp_path_factory.mktemp("bench") / "bench.journal.jsonl", list[str]()
+    asyncio.run(run_bench(make_bench(reported), Journal(path), ("live", "bulk", "quality")))
+    return path, reported
+
+
+def test_a_run_that_was_stopped_goes_on(measured: tuple[Path, list[str]]) -> None:
+    path, reported = measured
+    assert any("slow, 20 passages, round 2" in line for line in reported)
+    whole = path.read_text(encoding="utf-8")
+    lines = whole.splitlines()
+    torn = path.with_name("torn.jsonl")
+    torn.write_text("\n".join(lines[:7]) + "\n" + lines[7][:20], encoding="utf-8")
+    again: list[str] = []
+    asyncio.run(run_bench(make_bench(again), Journal(torn), ("live",)))
+    live = [line for line in reported if line.startswith("live")]
+    num_costs = sum(m.cost is not None for m in map(Measurement.model_validate_json, lines[:7]))
+    assert again == live[num_costs:]
+    assert {m.key for m in Journal(torn)} == {m.key for m in Journal(path) if m.part == "live"}
+
+
+def test_the_report_has_ratios_reasons_and_quality(measured: tuple[Path, list[str]]) -> None:
+    summary = make_summary(list(Journal(measured[0])), SETTING)
+    text = to_markdown(summary)
+    assert "absent: it is not installed" in text and "rank_llm" in text
+    assert "3 equal rankings; 15 of 15 exclusions" in text
+    assert "Adaptive against one at a time on 3 tasks" in text
+    headline = next(c for c in summary["cases"] if (c["kind"], c["size"], c["part"]) == ("titles", 20, "live"))
+    slow = next(row for row in headline["methods"] if row["method"] == "slow")
+    assert slow["seconds"] == pytest.approx(19)
+    assert slow["is_sampled"] and slow["prefill_tokens"] == 1900
+    assert slow["times"]["ours, fixed-block"]["middle"] > 1
+    drawing = ET.fromstring(make_plot(summary))
+    assert "slow" in [element.text for element in drawing.iter() if element.tag.endswith("text")]
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    def one(method: str, round_: int, seconds: float) -> Measurement:
+        return Measurement.of(Key("live", method, "titles", 20, round_), cost=Cost(seconds=seconds))
+
+    found = [one("a", 0, 10), one("b", 0, 1), one("a", 1, 40), one("b", 1, 2), one("a", 2, 99)]
+    assert ratio(found, ("live", "titles", 20), "a", "b") == (15, 10, 20)
+    assert ratio(found, ("live", "titles", 20), "a", "c") is None
+
+
+@pytest.mark.parametrize(("size", "asked"), [(4, [4, 3, 2]), (20, [20, 10])])
+def test_long_rankings_are_sampled_and_short_ones_are_not(size: int, asked: list[int]) -> None:
+    pools: list[int] = []
+
+    async def step(pool: Sequence[Candidate]) -> Cost:
+        pools.append(len(pool))
+        return Cost(seconds=float(len(pool)), num_steps=1, prompt_tokens=len(pool))
+
+    task = make_speed_task("titles", size, 0)
+    cost = asyncio.run(measure_chain(task, step))
+    assert pools == asked
+    exact = sum(range(2, size + 1))
+    assert cost.num_steps == size - 1
+    assert cost.seconds == pytest.approx(exact, rel=0.05)
+    assert len(shown_candidates(task)) == size
+
+
+def test_tasks_of_a_size_differ_by_seed_only() -> None:
+    assert make_speed_task("passages", 5, 1) == make_speed_task("passages", 5, 1)
+    assert make_speed_task("passages", 5, 1).candidates != make_speed_task("passages", 5, 2).candidates
+    words = [len(c.text.split()) for c in make_speed_task("passages", 5, 1).candidates]
+    assert min(words) > 80

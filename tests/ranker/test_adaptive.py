@@ -1,0 +1,125 @@
+"""Mode `adaptive`: what goes without a thought, what is thought about, and what is marked as disputed."""
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from ranker.backends.base import GenerateRequest, ScoreRequest, Scores
+from ranker.backends.scripted import ScriptedBackend
+from ranker.elimination import AnswerFormat, RankConfig, TraceFinished, rank, rank_events
+from ranker.schema import Ask, Candidate, Domain, Mode, RankingTask, RankingTrace
+
+Belief = Callable[[str, str], float]
+"""(prompt, title) -> the probability of the title as the answer, up to a factor."""
+
+
+class Believer(ScriptedBackend):
+    """Thinks one word, and believes in titles as it is told; counts the thoughts."""
+
+    def __init__(self, belief: Belief) -> None:
+        super().__init__(script=lambda _: "hm</think>")
+        self._belief = belief
+        self.thoughts: list[str] = []
+
+    def generate(self, request: GenerateRequest):  # type: ignore[no-untyped-def]
+        self.thoughts.append(request.prompt.text)
+        return super().generate(request)
+
+    async def score(self, request: ScoreRequest) -> Scores:
+        log_probs = [math.log(self._belief(request.prompt.text, t)) for t in request.continuations]
+        return Scores(tuple(log_probs), (1,) * len(log_probs))
+
+
+def likes_high_numbers(prompt: str, title: str) -> float:
+    """What is good stays good whichever way the question is put."""
+    number = int(title.split()[1])
+    return 2.0**number if "most likely" in prompt else 2.0**-number
+
+
+def likes_what_stands_first(prompt: str, title: str) -> float:
+    place = prompt.index(title + "\n")
+    return 1 / (1 + place)
+
+
+def make_task(num_candidates: int) -> RankingTask:
+    candidates = tuple(Candidate(candidate_id=f"c{i}", text=f"Film {i:03}") for i in range(num_candidates))
+    return RankingTask(task_id="t", domain=Domain.OTHER, query="a film", candidates=candidates)
+
+
+def adaptive(num_candidates: int, belief: Belief, **options: object) -> tuple[RankingTrace, Believer]:
+    backend = Believer(belief)
+    config = RankConfig.model_validate({"mode": Mode.ADAPTIVE, "answer_format": AnswerFormat.SCORED, **options})
+    return rank(make_task(num_candidates), backend, config), backend
+
+
+def ids(numbers: Sequence[int]) -> tuple[str, ...]:
+    return tuple(f"c{i}" for i in numbers)
+
+
+@pytest.mark.parametrize("ask", Ask)
+def test_the_clear_tail_goes_at_once_and_the_last_few_are_thought_about(ask: Ask) -> None:
+    trace, backend = adaptive(20, likes_high_numbers, last_pool=4, ask=ask)
+    assert trace.ranking == ids(range(19, -1, -1))
+    first, *rest = trace.steps
+    assert first.exclusions == ids(range(16))
+    assert (first.reasoning, first.completion_tokens, first.is_disputed) == ("", 0, False)
+    assert [s.exclusions for s in rest] == [ids([16]), ids([17]), ids([18])]
+    assert len(backend.thoughts) == 3
+    assert all(s.reasoning for s in rest)
+
+
+def test_a_pool_of_the_last_few_is_only_thought_about() -> None:
+    trace, backend = adaptive(5, likes_high_numbers)
+    assert len(trace.steps) == len(backend.thoughts) == 4
+
+
+def test_who_is_not_clearly_out_is_thought_about() -> None:
+    """Twelve are alike, so nobody is below half of an even share: one thought each, and no end without a ranking."""
+    trace, backend = adaptive(12, lambda _, __: 1.0, tail_share=0.5)
+    assert len(backend.thoughts) == len(trace.steps) == 11
+
+
+def test_what_hangs_on_the_order_of_presentation_is_marked() -> None:
+    trace, _ = adaptive(12, likes_what_stands_first)
+    disputed = set(trace.steps[0].disputed_ids)
+    shown = trace.steps[0].pool
+    assert {shown[0], shown[-1]} <= disputed  # first in one order is last in the other
+    assert not any(step.disputed_ids for step in trace.steps if step.reasoning)
+    unchecked, _ = adaptive(12, likes_what_stands_first, is_reshuffled=False)
+    assert unchecked.steps[0].exclusions[0] == shown[-1]
+    assert not unchecked.steps[0].is_disputed
+
+
+def test_a_ranking_goes_on_behind_its_first_steps() -> None:
+    trace, _ = adaptive(20, likes_high_numbers)
+
+    async def rest() -> RankingTrace:
+        config = RankConfig(mode=Mode.ADAPTIVE)
+        events = rank_events(make_task(20), Believer(likes_high_numbers), config, steps=trace.steps[:2])
+        traces = [event.trace async for event in events if isinstance(event, TraceFinished)]
+        return traces[-1]
+
+    again = asyncio.run(rest())
+    assert [s.exclusions for s in again.steps] == [s.exclusions for s in trace.steps]
+
+
+def test_a_model_that_counts_by_likelihood_is_asked_so_for_the_tail() -> None:
+    """Its prompt does not name the pool, so there is nothing to reshuffle."""
+
+    def belief(prompt: str, title: str) -> float:
+        return likes_high_numbers("most likely" if "Candidates" not in prompt else prompt, title)
+
+    trace, backend = adaptive(12, belief, answer_format=AnswerFormat.LIKELIHOOD)
+    assert trace.ranking == ids(range(11, -1, -1))
+    assert "Candidates" not in trace.steps[0].prompt
+    assert len(backend.thoughts) == 4
+
+
+def test_asking_for_the_best_excludes_the_least_probable_one() -> None:
+    for mode in (Mode.ITERATIVE, Mode.FIXED_BLOCK):
+        trace, backend = adaptive(5, likes_high_numbers, mode=mode, ask=Ask.BEST, answer_format=AnswerFormat.FREE)
+        assert trace.ranking == ids(range(4, -1, -1))
+        assert trace.prompt_version.endswith("+best")
+        assert all("most likely" in prompt for prompt in backend.thoughts)
