@@ -130,7 +130,8 @@ async def rank_events(
     Raises:
         BackendError: if a prompt does not fit into the model's context, or the engine fails.
     """
-    is_thoughtless = config.answer_format is AnswerFormat.LIKELIHOOD and config.mode is not Mode.ADAPTIVE
+    thinks = config.mode is Mode.ADAPTIVE and config.think_tokens > 0
+    is_thoughtless = config.answer_format is AnswerFormat.LIKELIHOOD and not thinks
     decide = decide_by_likelihood if is_thoughtless else _DECIDE[config.mode]
     asked = backend if guide is None else guide(task, backend)
     done = list(steps)

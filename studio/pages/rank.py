@@ -104,7 +104,12 @@ def _settings(context: Context) -> tuple[gr.Dropdown, gr.Dropdown, gr.Slider]:
         model = gr.Dropdown([], label="Model", elem_id="model")
         mode = gr.Dropdown(modes, value=MODES[0].value, label="Mode", filterable=False, elem_id="mode")
         think = gr.Slider(
-            0, MAX_THINK_TOKENS, value=DEFAULT_THINK_TOKENS, step=8, label="Thinking budget, tokens a step"
+            0,
+            MAX_THINK_TOKENS,
+            value=DEFAULT_THINK_TOKENS,
+            step=8,
+            label="Thinking budget, tokens a step",
+            info="A model that decides by likelihood, as iranker-135m does, writes nothing: choose another to watch it think.",
         )
     return model, mode, think
 
