@@ -4,10 +4,12 @@ A time is only given for systems that some kept evaluation has timed, scaled by 
 Knows no page.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from ranker.evaluation import PRESETS, Results, presets_of
+from ranker.evaluation.methods import ALL_PAIRS_UP_TO, METHODS
 from ranker.schema import Mode, Record
 from studio.evaluations import NOT_IN_ALL, EvaluationRequest
 from studio.library import Library
@@ -115,14 +117,18 @@ def _systems(request: EvaluationRequest, budgets: Mapping[str, int]) -> list[_Sy
     for model in request.models:
         for mode in request.modes:
             own: Sequence[int] = request.think_tokens or (budgets.get(model, 0),)
-            for tokens in (0,) if mode == Mode.FIRST_TOKEN else own:
+            for tokens in (0,) if mode in (Mode.FIRST_TOKEN, *METHODS) else own:
                 found.append(_System(f"{model}/{mode}" + (f"@{tokens}" if tokens else ""), mode, tokens))
     return found
 
 
 def _requests(system: _System, num_candidates: float) -> float:
     """To the model, for one ranking: a thought and a scoring for each decision."""
-    decisions = 1.0 if system.mode in (Mode.DIRECT, Mode.FIRST_TOKEN) else max(1.0, num_candidates - 1)
+    n = num_candidates
+    if system.mode in METHODS:
+        pairs = n * (n - 1) / 2 if n <= ALL_PAIRS_UP_TO else n * math.log2(n)
+        return {"pointwise": n, "pairwise": 2 * pairs}.get(system.mode, 3 * n)
+    decisions = 1.0 if system.mode in (Mode.DIRECT, Mode.FIRST_TOKEN) else max(1.0, n - 1)
     return decisions * (2 if system.think_tokens else 1)
 
 

@@ -16,7 +16,7 @@ export function mountComparison({ element, props, watch }) {
         value.words && h("p.rs-quiet", {}, value.words),
         value.rows.length > 0 && differences("Difference on every dataset", value.rows, false),
         value.tasks.length > 0 && taskTable(value),
-        value.contrasts.length > 0 && h("section", {}, h("h3.rs-section-title", {}, "Iteration gain and thinking"), h("p.rs-quiet", {}, value.contrast_words), differences("Iteration gain and thinking", value.contrasts, true)),
+        value.contrasts.length > 0 && h("section", {}, h("h3.rs-section-title", {}, "Contrasts"), h("p.rs-quiet", {}, value.contrast_words), differences("Contrasts", value.contrasts, true)),
       ),
     );
   }

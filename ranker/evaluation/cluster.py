@@ -67,7 +67,7 @@ def gather_on_ray(num_workers: int, *, address: str | None = None, num_gpus: flo
     """
     ray = _import_ray()
 
-    def gather(plan: Plan, journal: Journal, keep: Callable[[Answer], None], report: Report | None) -> None:
+    def gather(plan: Plan, journal: Journal, keep: Callable[[Answer], object], report: Report | None) -> None:
         shards = missing_shards(plan, journal)
         if not shards:
             return
@@ -84,7 +84,7 @@ def _run(
     ray: Any,
     plan: Plan,
     shards: Sequence[Shard],
-    keep: Callable[[Answer], None],
+    keep: Callable[[Answer], object],
     report: Report | None,
     num_workers: int,
     num_gpus: float,

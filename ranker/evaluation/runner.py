@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from math import inf
 from pathlib import Path
@@ -81,7 +82,9 @@ def journal_path(out: Path) -> Path:
 class Gather(Protocol):
     """Answers a plan elsewhere (on a cluster); what the journal has is not asked again, and what it leaves is answered here."""
 
-    def __call__(self, plan: Plan, journal: Journal, keep: Callable[[Answer], None], report: Report | None) -> None: ...
+    def __call__(
+        self, plan: Plan, journal: Journal, keep: Callable[[Answer], object], report: Report | None
+    ) -> None: ...
 
 
 def run_evaluation(
@@ -119,7 +122,7 @@ def run_evaluation(
             for one in plans:
                 if gather is not None:
                     with Journal(journal_path(out)) as journal:
-                        gather(one, journal, journal.add, report)
+                        gather(one, journal, partial(run.keep, journal), report)
                 asyncio.run(run.go(one, report))
         finally:
             run.finish()
@@ -194,10 +197,7 @@ class _Run:
                     chunk = [t for t in tasks[start : start + size] if (seed, t.task_id) not in answers]
                     async with aclosing(timed_answers(system, dataset, chunk, seed)) as stream:
                         async for answer in stream:
-                            if self._kept is not None:
-                                self._kept.add(answer)  # before the journal: an answer that counts has its trace
-                            answer = answer.model_copy(update={"full_steps": ()})
-                            journal.add(answer)
+                            answer = self.keep(journal, answer)
                             answers[seed, answer.task_id] = answer
                             if report is not None:
                                 report(dataset.name, name, len(answers), num_all)
@@ -206,6 +206,14 @@ class _Run:
         finally:
             row = make_row(dataset, tasks, answers, system=name, system_key=key, seeds=seeds, command=self._command)
             self._keep(dataset, system, row)
+
+    def keep(self, journal: Journal, answer: Answer) -> Answer:
+        """Put an answer on disk. Returns it without its trace, which is kept first: an answer that counts has one."""
+        if self._kept is not None:
+            self._kept.add(answer)
+        answer = answer.model_copy(update={"full_steps": ()})
+        journal.add(answer)
+        return answer
 
     def _has(self, dataset: EvaluationSet, system_key: str, tasks: Sequence[RankingTask], seeds: Sequence[int]) -> bool:
         """Whether the very row is there already."""

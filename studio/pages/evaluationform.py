@@ -9,6 +9,7 @@ from ranker.baselines import BASELINES
 from ranker.elimination import MODES
 from ranker.errors import CheckpointError, UsageError
 from ranker.evaluation import PRESETS, PROTOCOLS
+from ranker.evaluation.methods import METHODS
 from ranker.schema import Mode
 from studio.components.evaluation import Facts, facts
 from studio.components.static import hint, section_title
@@ -22,6 +23,7 @@ from studio.store import DatasetInfo
 MAX_QUERIES: Final = 100_000
 MAX_SEEDS: Final = 20
 MAX_BUDGET: Final = 8192
+_MODES: Final = (*(mode.value for mode in MODES), *METHODS)
 _START: Final = {
     "limit": 20,
     "num_seeds": 3,
@@ -43,7 +45,7 @@ class EvaluationForm:
             )
             self.datasets = gr.Dropdown([], multiselect=True, label="Datasets", elem_id="evaluation-datasets")
             self.models = gr.Dropdown([], multiselect=True, label="Models", elem_id="evaluation-models")
-            modes = [(mode.value.capitalize(), mode.value) for mode in MODES]
+            modes = [(mode.capitalize(), mode) for mode in _MODES]
             self.modes = gr.Dropdown(
                 modes, value=_START["modes"], multiselect=True, label="Modes", elem_id="evaluation-modes"
             )
@@ -112,7 +114,7 @@ class EvaluationForm:
             datasets=chosen,
             from_dir=self._folder(from_dir, any(d not in offered for d in chosen)),
             models=_several("models", models, {card.name for card in self._context.registry.cards()}),
-            modes=_several("modes", modes, {mode.value for mode in MODES}) or (Mode.ITERATIVE.value,),
+            modes=_several("modes", modes, set(_MODES)) or (Mode.ITERATIVE.value,),
             baselines=_several("baselines", baselines, {"all", *BASELINES}),
             limit=_number("queries a dataset", limit, 1, MAX_QUERIES),
             num_seeds=_number("reshuffles", num_seeds, 1, MAX_SEEDS),
@@ -227,7 +229,7 @@ def _number(field: str, value: Any, least: int, most: int) -> int:
 
 
 def _limits(text: Any) -> dict[str, int]:
-    known, found = {mode.value for mode in MODES}, {}
+    known, found = set(_MODES), {}
     for part in _words(text):
         mode, _, number = (piece.strip() for piece in part.partition("="))
         if mode not in known:

@@ -29,7 +29,12 @@ ALL: Final = ""
 NUM_TASKS: Final = 10
 LAST_OF_HISTORY: Final = 3
 _EXPORTS: Final = (("CSV", "csv"), ("LaTeX", "tex"), ("Markdown", "md"), ("JSON", "json"), ("TREC runs", "runs"))
-_FAMILIES: Final = {"iteration gain": "Iteration gain", "thinking": "Thinking"}
+_FAMILIES: Final = {
+    "iteration gain": "Iteration gain",
+    "thinking": "Thinking",
+    "thought bank": "Thought bank",
+    "models": "Models",
+}
 
 
 class Choice(NamedTuple):
@@ -227,8 +232,8 @@ def comparison_view(
         "dataset": record.name if record else "",
         "task_words": task_words,
         "contrasts": [_difference(d) for d in results.differences if d.family in _FAMILIES],
-        "contrast_words": "One at a time less the order by the first call’s labels, and with less without thought: the same "
-        "model on the same queries.",
+        "contrast_words": "Systems that differ in one thing, on the same queries. Iteration gain: one at a time less the order by "
+        "the first call’s labels. Thinking, thought bank: with less without. Models: another one less the first.",
     }
 
 

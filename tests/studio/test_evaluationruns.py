@@ -195,6 +195,7 @@ def test_what_cannot_be_opened_fails_with_its_reason(context: Context) -> None:
         {"think_tokens": (0, 48), "mode_limits": {"iterative": 3}, "compare": (("a", "b"), ("c", "d"))},
         {"modes": ("direct", "first-token"), "from_dir": Path("raw data"), "split": "test", "depth": 20},
         {"datasets": (), "protocol": "trec", "from_dir": Path("raw")},
+        {"modes": ("pointwise", "setwise"), "row_minutes": 2.5, "thoughts": Path("bank.jsonl")},
     ],
 )
 def test_the_command_asks_for_the_same(context: Context, changes: dict[str, object]) -> None:
