@@ -156,7 +156,7 @@ def _open_peers(arguments: argparse.Namespace, directory: Path) -> "list[Peer]":
     from ranker.bench.peers import Peer, open_generate, open_llama_cpp
 
     has_vllm = importlib.util.find_spec("vllm") is not None
-    why = "it is installed, but is measured as an engine of its own card" if has_vllm else "it is not installed"
+    why = "it is installed, but this benchmark does not run it yet" if has_vllm else "it is not installed"
     return [
         open_generate(directory),
         open_llama_cpp(arguments.gguf, torch.get_num_threads()),
