@@ -38,7 +38,7 @@ def add_parser(commands: Any) -> None:
         return parser
 
     add = action("add", "make an account; the password is asked for, or read from standard input",
-                 "people add ann --role admin", "people add bob < password.txt")  # fmt: skip
+                 "people add ann --role admin", "people add bob")  # fmt: skip
     add.add_argument("--role", choices=_ROLES, default="annotator")
     add.set_defaults(run=add_person)
     role = action("role", "change what somebody may do", "people role bob researcher")

@@ -92,7 +92,6 @@ def test_rank_gives_a_trace(served: tuple[httpx.Client, Context]) -> None:
         ("POST", "/v1/rank", {**TASK, "extra": 1}, 400, "body: extra: "),
         ("POST", "/v1/rank", {**TASK, "relevance": {"9": 1}}, 400, "'9' is not a candidate"),
         ("POST", "/v1/rank?mode=best", TASK, 400, "query: mode: 'best': "),
-        ("POST", "/v1/rank?mode=adaptive", TASK, 400, "'adaptive' does not run yet"),
         ("POST", "/v1/rank?model=gpt", TASK, 400, "'gpt': no such model"),
         ("POST", "/v1/rerank", {"query": "q", "documents": []}, 400, "body: documents: "),
         ("POST", "/v1/rerank", {"query": "q", "documents": ["x"] * 201}, 400, "at most 200"),

@@ -108,7 +108,7 @@ def test_rank_takes_a_stored_dataset_by_name(capsys, data_dir: Path, tasks: Path
     [
         (["rank", "nowhere.jsonl"], "nowhere.jsonl: file: not found"),
         (["rank", "nothing"], "no such dataset: known are"),
-        (["rank", "TASKS", "--mode", "adaptive"], "choose one of iterative, direct"),
+        (["rank", "TASKS", "--mode", "backwards"], "choose one of iterative, direct"),
         (["rank", "TASKS", "--model", "nobody"], "known are quick, slow"),
         (["rank", "TASKS", "--think-tokens", "-1"], "--think-tokens: -1"),
         (["rank", "TASKS", "--limit", "0"], "--limit"),
