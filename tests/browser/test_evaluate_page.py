@@ -38,6 +38,7 @@ def _pick_only(page: Page, label: str, *names: str) -> None:
 def _start(page: Page, name: str, model: str, queries: int) -> Locator:
     """The state's chip of an evaluation on the passage sample."""
     page.get_by_label("Name", exact=True).fill(name)
+    _pick_only(page, "Datasets", "passage")
     _pick_only(page, "Models", model)
     _pick_only(page, "Modes", "First-token", "Iterative")
     page.get_by_label("Queries a dataset").fill(str(queries))
