@@ -214,6 +214,7 @@ def test_hostile_names_stay_text(page: Page, studio: str) -> None:
 def test_nothing_sticks_out_of_a_narrow_screen(finished: Page) -> None:
     before = finished.viewport_size
     finished.set_viewport_size(NARROW)
+    finished.reload(wait_until="domcontentloaded")
     expect(finished.locator("#leaderboard tbody tr").first).to_be_visible()
     assert finished.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
     assert before is not None
