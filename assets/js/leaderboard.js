@@ -55,7 +55,7 @@ function heading(column, value, order, onclick) {
   const isSorted = order.key === column.key;
   const label = column.key === "mean" ? `${value.metric} ${column.label}` : column.label;
   const arrow = h("span.rs-sort-mark", { "aria-hidden": "true" }, isSorted ? (order.down ? "↓" : "↑") : "");
-  const button = h("button.rs-sort", { type: "button", title: column.title ?? null, "data-key": column.key, onclick }, label, arrow);
+  const button = h("button.rs-sort-by", { type: "button", title: column.title ?? null, "data-key": column.key, onclick }, label, arrow);
   return h(`th.is-${column.kind}`, { scope: "col", "aria-sort": isSorted ? (order.down ? "descending" : "ascending") : "none" }, button);
 }
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 import gradio as gr
 
 from ranker.baselines import BASELINES
-from ranker.elimination import MODES
+from ranker.elimination import MODES, RankConfig
 from ranker.errors import CheckpointError, UsageError
 from ranker.evaluation import PRESETS, PROTOCOLS
 from ranker.evaluation.methods import METHODS
@@ -137,7 +137,8 @@ class EvaluationForm:
         evaluations = self._context.evaluations
         past = [r for i in evaluations.infos() if (r := evaluations.results(i.evaluation_id)) is not None]
         example = evaluations.results(EXAMPLE) if any(i.is_example for i in evaluations.infos()) else None
-        budgets = {card.name: card.think_tokens or 0 for card in self._context.registry.cards()}
+        cards = self._context.registry.cards()
+        budgets = {card.name: RankConfig(**card.ranking_defaults()).think_tokens for card in cards}
         return (_foreseen(estimate(request, sizes_of(self._context.library, example), past, budgets)),)
 
     def _folder(self, text: Any, is_needed: bool) -> Path | None:

@@ -38,6 +38,7 @@ def _pick_only(page: Page, label: str, *names: str) -> None:
 def _start(page: Page, name: str, model: str, queries: int) -> Locator:
     """The state's chip of an evaluation on the passage sample."""
     page.get_by_label("Name", exact=True).fill(name)
+    _pick_only(page, "Datasets", "passage")
     _pick_only(page, "Models", model)
     _pick_only(page, "Modes", "First-token", "Iterative")
     page.get_by_label("Queries a dataset").fill(str(queries))
@@ -213,6 +214,7 @@ def test_hostile_names_stay_text(page: Page, studio: str) -> None:
 def test_nothing_sticks_out_of_a_narrow_screen(finished: Page) -> None:
     before = finished.viewport_size
     finished.set_viewport_size(NARROW)
+    finished.reload(wait_until="domcontentloaded")
     expect(finished.locator("#leaderboard tbody tr").first).to_be_visible()
     assert finished.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
     assert before is not None
