@@ -25,7 +25,7 @@ def test_it_measures_people_and_datasets(page: Page, studio: str, disputed: str)
     expect(plot.locator(".main-svg").first).to_be_visible()
     assert "ann among people" in (plot.get_attribute("aria-label") or "")
     expect(page.locator("#over-time")).to_contain_text("one day")
-    page.get_by_label("Dataset").click()
+    page.get_by_role("combobox", name="Dataset").click()
     page.get_by_role("option", name="All datasets").click()
     expect(page.locator("#per-dataset .main-svg").first).to_be_visible()
 
