@@ -14,7 +14,7 @@ export const STATES = {
 const DECIDERS = {
   score: {
     short: "title scores",
-    why: "Each title left in the pool (or its label, where the mode or the server scores labels) is scored by its log-probability as the answer; the likeliest one is excluded.",
+    why: "Each title left in the pool is scored as the answer, by its length-normalised log-probability; where the mode or the server scores labels, by its label’s; where the model decides by likelihood, by how little it follows from what is asked. The highest score goes.",
   },
   asked_again: {
     short: "asking again",
@@ -73,7 +73,7 @@ export function dispute(step) {
 
 const OUTCOMES = {
   parsed: { label: "model’s answer", tone: "is-good", why: "The model wrote an answer that names exactly one candidate of the pool." },
-  forced: { label: "", tone: "is-warn", why: "This model was not asked to write an answer. It thinks within the budget, then the studio decides." },
+  forced: { label: "", tone: "is-warn", why: "This model was not asked to write an answer. If it thinks, it does so within the budget; then the studio decides." },
   no_answer: { label: "no answer, ", tone: "is-bad", why: "The model wrote no answer." },
   several_answers: { label: "several answers, ", tone: "is-bad", why: "The model named more than one candidate." },
   not_in_pool: { label: "answer not in the pool, ", tone: "is-bad", why: "The model’s answer names no candidate of the pool." },
