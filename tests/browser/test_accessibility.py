@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 from correctpage import open_correct
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, TimeoutError, expect
 from qualitypage import correct_differently
 from rankpage import open_rank, rank_to_the_end
 
@@ -13,6 +13,10 @@ axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright", re
 
 Scheme = Literal["light", "dark"]
 NARROW = {"width": 390, "height": 844}
+_STICKING_OUT = """width => [...document.querySelectorAll("*")]
+    .filter((e) => e.getBoundingClientRect().right > width + 1 || e.scrollWidth > width + 1)
+    .map((e) => `${e.tagName}.${e.getAttribute("class")} ${e.scrollWidth}`).slice(0, 20)"""
+"""The elements that are to blame, for the message."""
 WIDE = {"width": 1440, "height": 900}
 
 
@@ -65,12 +69,21 @@ def test_nothing_sticks_out_of_a_narrow_screen(
     for path, shown in _views(trace_id, disputed):
         page.goto(f"{studio}{path}", wait_until="domcontentloaded")
         expect(page.locator(shown).first).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], path
+        _settle_within(page, NARROW["width"], path)
     open_correct(page, studio, f"narrow-{scheme}")
     for key in ("c", "]", "l", "g", "?"):
         page.keyboard.press(key)
-    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"], "/correct"
+    _settle_within(page, NARROW["width"], "/correct")
     page.close()
+
+
+def _settle_within(page: Page, width: int, path: str) -> None:
+    """The page comes to rest no wider than the screen (while it is put together it may be, for a moment)."""
+    try:
+        page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
+    except TimeoutError:
+        found = page.evaluate(_STICKING_OUT, width)
+        pytest.fail(f"{path}: {page.evaluate('document.documentElement.scrollWidth')} wide: {found}")
 
 
 def _views(trace_id: str, disputed: str) -> list[tuple[str, str]]:
