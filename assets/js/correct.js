@@ -17,6 +17,7 @@ const MAX_UNDO = 200;
 
 export function mountCorrect({ element, props, watch }) {
   let desk = null;
+  let turn = 0; // of what was asked for: an answer to an earlier question changes nothing
   let work = null;
   let past = []; // orders that "Undo" goes back to
   let isHandingIn = false;
@@ -78,9 +79,11 @@ export function mountCorrect({ element, props, watch }) {
   }
   async function next() {
     const { name, dataset, order_by, start } = queue.choice;
+    const mine = ++turn;
     desk = null;
     address(null);
     const answer = await request("POST", "/api/desk/next", { author: name, dataset, order_by, start });
+    if (mine !== turn) return undefined; // something else was asked for meanwhile
     if (answer.status !== 200) return cannot(answer, next);
     if (answer.data.desk) return lay(answer.data);
     queue.show(answer.data.standing);
@@ -90,7 +93,9 @@ export function mountCorrect({ element, props, watch }) {
   }
   async function open(target, preset = null) {
     const { name, start } = queue.choice;
+    const mine = ++turn;
     const answer = await request("POST", "/api/desk/open", { author: name, dataset: target.dataset || null, task_id: target.task_id, trace_id: target.trace_id ?? null, start: preset?.start ?? start });
+    if (mine !== turn) return undefined;
     if (answer.status !== 200) return cannot(answer, () => open(target, preset));
     queue.follow(String(answer.data.desk.dataset_id));
     return lay(answer.data, preset);
@@ -98,7 +103,11 @@ export function mountCorrect({ element, props, watch }) {
   function cannot(answer, again) {
     if (answer.status !== 0) return place(placard({ title: "This cannot be opened", words: reasonOf(answer), actions: [{ text: "Take the next task", key: "Enter", onclick: afresh }] }), afresh);
     place(placard({ title: "No connection to the studio", words: "What you have said is kept in this browser and is delivered when the connection is back. The next task comes by itself." }));
-    return setTimeout(() => !desk && goOn === null && again(), 1500);
+    const retry = () => {
+      if (desk || goOn !== null) return undefined;
+      return outbox.num() ? setTimeout(retry, 300) : again(); // what was said comes first, or its task would come again
+    };
+    return setTimeout(retry, 1500);
   }
   function afresh() {
     address(null);
