@@ -45,13 +45,17 @@ def test_the_common_case_is_one_drag_and_one_key(page: Page, studio: str, pointe
 
 
 def test_by_finger(browser: Browser, studio: str) -> None:
-    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, reduced_motion="reduce"
+    )
     page = context.new_page()
     open_correct(page, studio, "by-finger")
     page.locator(".rs-sort").scroll_into_view_if_needed()
     drag(page, "Alpha", "Bravo", pointer="touch")
     see_order(page, "B", "A", "C", "D", "E")
-    row(page, "Echo").get_by_label("Move up: Echo").tap()
+    up = row(page, "Echo").get_by_label("Move up: Echo")
+    up.scroll_into_view_if_needed()
+    up.click()
     see_order(page, "B", "A", "C", "E", "D")
     page.get_by_role("button", name="Hand in").tap()
     see_said(page, "Handed in.")
