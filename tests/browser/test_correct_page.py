@@ -15,6 +15,7 @@ from correctpage import (
     see_said,
     see_task,
     stored,
+    tap,
     tiers,
     titles,
 )
@@ -53,11 +54,9 @@ def test_by_finger(browser: Browser, studio: str) -> None:
     page.locator(".rs-sort").scroll_into_view_if_needed()
     drag(page, "Alpha", "Bravo", pointer="touch")
     see_order(page, "B", "A", "C", "D", "E")
-    up = row(page, "Echo").get_by_label("Move up: Echo")
-    up.scroll_into_view_if_needed()
-    up.click()
+    tap(row(page, "Echo").get_by_label("Move up: Echo"))
     see_order(page, "B", "A", "C", "E", "D")
-    page.get_by_role("button", name="Hand in").tap()
+    tap(page.get_by_role("button", name="Hand in"))
     see_said(page, "Handed in.")
     assert tiers(stored(studio, "by-finger")) == [["b"], ["a"], ["c"], ["e"], ["d"]]
     context.close()
