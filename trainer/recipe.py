@@ -1,11 +1,14 @@
 """The recipe of the adapter that we ship: what it learns from, in which amounts, and how. Ours.
 
-    python -m trainer.recipe data --from DIRECTORY --out WORK   # writes tasks and the configuration of the job
-    python launch.py train WORK/likelihood.yaml                 # trains; `jobs resume` goes on where it was stopped
+    python -m trainer.recipe data --from DIRECTORY --out WORK   # writes tasks and the configuration of the first job
+    python launch.py train WORK/likelihood.yaml                 # what follows what; `jobs resume` goes on where it was stopped
+    python -m trainer.recipe compare CHECKPOINT --out WORK      # writes the configuration of the second job, which goes on from there
+    python launch.py train WORK/pairs.yaml                      # the better candidate above the worse one
     python -m trainer.recipe ship CHECKPOINT                    # puts the adapter of a checkpoint into assets/
 
 Reads the training side (80% of the users or queries, by a hash of their ids) of public raw files below DIRECTORY and nothing
-of the test side. The amounts are what two CPU cores can go through in about an hour and a half; a GPU takes all.
+of the test side. No task is in both jobs: what the first one has read, it knows by heart. The amounts are what two CPU cores can
+go through in about an hour and a half; a GPU takes all.
 """
 
 import argparse
@@ -13,11 +16,11 @@ import json
 import logging
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ranker.datasets import dump_tasks, import_source
+from ranker.datasets import dump_tasks, import_source, load_tasks
 from ranker.schema import RankingTask, Record
 from trainer.checkpoints import PROVENANCE, read_provenance
 from trainer.fetch import SMOLLM2
@@ -33,59 +36,69 @@ class Share(Record):
     folder: str
     recipe: str
     options: Mapping[str, Any] = {}
-    num_tasks: int
+    num_read: int
+    """Tasks of the first job: the best candidate behind what is asked."""
+    num_compared: int
+    """Other tasks, for the second job: all candidates of each."""
+
+
+def _titles(name: str, folder: str, recipe: str, num_read: int, num_compared: int) -> Share:
+    options = {"min_history": 5, "history": 30}
+    return Share(name=name, folder=folder, recipe=recipe, options=options, num_read=num_read, num_compared=num_compared)
 
 
 def _router(scenario: str) -> Share:
-    return Share(name=f"router-{scenario}", folder="routing/llmrouter_9llm", recipe=f"router-{scenario}", num_tasks=150)
+    name = f"router-{scenario}"
+    return Share(name=name, folder="routing/llmrouter_9llm", recipe=name, num_read=80, num_compared=400)
 
 
-def _passages(number: int, num_tasks: int) -> Share:
+def _passages(number: int, num_read: int, num_compared: int) -> Share:
+    name = f"passage-{number}"
     return Share(
-        name=f"passage-{number}", folder="passage/msmarco_dev_lists", recipe=f"passage-{number}", num_tasks=num_tasks
+        name=name, folder="passage/msmarco_dev_lists", recipe=name, num_read=num_read, num_compared=num_compared
     )
 
 
-_ANY_LENGTH: Final = {"min_history": 8}
 SHARES: Final = (
-    Share(name="movie-1m", folder="movies/ml-1m", recipe="rec-movie", options=_ANY_LENGTH, num_tasks=600),
-    Share(name="movie-100k", folder="movies/ml-100k", recipe="rec-movie", options=_ANY_LENGTH, num_tasks=170),
-    Share(name="game", folder="amazon/games_llmrank", recipe="rec-game", options=_ANY_LENGTH, num_tasks=300),
-    Share(
-        name="music", folder="amazon/cds_vinyl_flower", recipe="rec-music", options={"min_history": 5}, num_tasks=650
-    ),
+    _titles("movie-1m", "movies/ml-1m", "rec-movie", 1100, 240),
+    _titles("movie-100k", "movies/ml-100k", "rec-movie", 250, 80),
+    _titles("game", "amazon/games_llmrank", "rec-game", 2600, 320),
+    _titles("music", "amazon/cds_vinyl_flower", "rec-music", 2400, 400),
     _router("performance"),
     _router("balance"),
     _router("cost"),
-    _passages(5, 40),
-    _passages(7, 40),
+    _passages(5, 40, 30),
+    _passages(7, 40, 10),
 )
 SEED: Final = 0
 BATCH_SIZE: Final = 8
+LORA: Final = {"rank": 32, "alpha": 64, "modules": "q_proj,v_proj,gate_proj,up_proj,down_proj", "last_layers": 12}
 
 
-def draw_tasks(share: Share, directory: Path) -> list[RankingTask]:
-    """The training side of a source, as many tasks as its share says.
+def draw_tasks(share: Share, directory: Path) -> tuple[list[RankingTask], list[RankingTask]]:
+    """Of the training side of a source: the tasks that are read, and others that are compared.
 
     Raises:
         DatasetError: if the files are not there or cannot be trusted.
     """
     options = {**share.options, "split": "train"}
     tasks = list(import_source(f"recipe:{share.recipe}", from_dir=directory / share.folder, options=options).tasks())
-    chosen = random.Random(f"{SEED} {share.name}").sample(tasks, min(share.num_tasks, len(tasks)))
-    return [t.model_copy(update={"task_id": f"{share.name}/{t.task_id}"}) for t in chosen]
+    wanted = share.num_read + share.num_compared
+    drawn = random.Random(f"{SEED} {share.name}").sample(tasks, min(wanted, len(tasks)))
+    named = [t.model_copy(update={"task_id": f"{share.name}/{t.task_id}"}) for t in drawn]
+    return named[share.num_compared :], named[: share.num_compared]
 
 
-def make_config(files: Sequence[str], num_examples: int) -> dict[str, Any]:
-    """The job."""
+def reading_config(num_examples: int) -> dict[str, Any]:
+    """The first job."""
     return {
         "kind": "sft",
-        "name": "iranker-135m",
+        "name": "iranker-135m, reading",
         "model": BASE_MODEL,
         "sft": {"teach": "likelihood"},
-        "data": {"tasks": list(files)},
+        "data": {"tasks": [f"{share.name}.jsonl" for share in SHARES]},
         "examples": {"num_examples": num_examples, "held_out_share": 0.0},
-        "lora": {"rank": 32, "alpha": 64, "modules": "q_proj,v_proj,gate_proj,up_proj,down_proj", "last_layers": 12},
+        "lora": LORA,
         "optimizer": {
             "learning_rate": 1e-3,
             "schedule": "linear",
@@ -97,20 +110,64 @@ def make_config(files: Sequence[str], num_examples: int) -> dict[str, Any]:
         "num_threads": 1,
         "save_every": 20,
         "measured": 0,
+        "compared": 0,
+    }
+
+
+def comparing_config(num_examples: int, checkpoint: Path) -> dict[str, Any]:
+    """The second job. Whole pools: they are what a ranking is of, and small ones would be of what the first job knows."""
+    batch_size = BATCH_SIZE // 2
+    return {
+        "kind": "titles",
+        "name": "iranker-135m, comparing",
+        "model": BASE_MODEL,
+        "start_from": str(checkpoint.resolve()),
+        "titles": {"loss": "pairs", "answer": "likelihood"},
+        "data": {"tasks": [f"{share.name}-compared.jsonl" for share in SHARES]},
+        "examples": {"num_examples": num_examples, "held_out_share": 0.0, "min_pool": 20, "hard_share": 0.0},
+        "lora": LORA,
+        "optimizer": {
+            "learning_rate": 3e-4,
+            "schedule": "linear",
+            "warmup_steps": 10,
+            "batch_size": batch_size,
+            "max_steps": num_examples // batch_size,
+        },
+        "max_prompt_tokens": 1400,
+        "num_threads": 1,
+        "save_every": 20,
+        "measured": 0,
+        "compared": 0,
     }
 
 
 def write_data(directory: Path, out: Path) -> None:
-    """Draw the tasks of every share and write them, and the job's configuration, below `out`."""
+    """Draw the tasks of every share and write them, and the first job's configuration, below `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    num_examples = 0
+    num_read = 0
     for share in SHARES:
-        tasks = draw_tasks(share, directory)
-        dump_tasks(tasks, out / f"{share.name}.jsonl")
-        num_examples += len(tasks)
-        log.info("%s: %d tasks", share.name, len(tasks))
-    config = make_config([f"{share.name}.jsonl" for share in SHARES], num_examples)
-    (out / "likelihood.yaml").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        read, compared = draw_tasks(share, directory)
+        dump_tasks(read, out / f"{share.name}.jsonl")
+        dump_tasks(compared, out / f"{share.name}-compared.jsonl")
+        num_read += len(read)
+        log.info("%s: %d tasks to read, %d to compare", share.name, len(read), len(compared))
+    _write_config(reading_config(num_read), out / "likelihood.yaml")
+
+
+def write_comparing(checkpoint: Path, out: Path) -> None:
+    """Write the second job's configuration below `out`, where the tasks are.
+
+    Raises:
+        CheckpointError: if the checkpoint does not say what it came from.
+    """
+    read_provenance(checkpoint)
+    files = [out / f"{share.name}-compared.jsonl" for share in SHARES]
+    num_compared = sum(1 for path in files for _ in load_tasks(path))
+    _write_config(comparing_config(num_compared, checkpoint), out / "pairs.yaml")
+
+
+def _write_config(config: Mapping[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def ship(checkpoint: Path, target: Path) -> None:
@@ -129,11 +186,14 @@ def ship(checkpoint: Path, target: Path) -> None:
     adapter["base_model_name_or_path"] = provenance.base_model
     (target / ADAPTER_CONFIG).write_text(json.dumps(adapter, indent=2) + "\n", encoding="utf-8")
     data = {**provenance.config["data"], "tasks": sorted(provenance.data_sha256)}
+    start = provenance.config.get("start_from")
+    first = read_provenance(Path(start)) if start else None
     shipped = provenance.model_copy(
         update={
             "base_directory": SMOLLM2.requirement,
             "base_sha256": None,  # hangs on the version of transformers that wrote the base's config
-            "config": {**provenance.config, "data": data},
+            "data_sha256": {**(first.data_sha256 if first else {}), **provenance.data_sha256},
+            "config": {**provenance.config, "data": data, "start_from": first.job_id if first else None},
         }
     )
     (target / PROVENANCE).write_text(shipped.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -146,12 +206,17 @@ def main(arguments: list[str]) -> int:
     data = actions.add_parser("data", help="draw the tasks and write the job's configuration")
     data.add_argument("--from", dest="source", type=Path, required=True, metavar="DIRECTORY")
     data.add_argument("--out", type=Path, required=True, metavar="WORK")
+    comparing = actions.add_parser("compare", help="write the configuration of the second job")
+    comparing.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="of the first job")
+    comparing.add_argument("--out", type=Path, required=True, metavar="WORK", help="as of `data`")
     shipping = actions.add_parser("ship", help="put the adapter of a checkpoint into assets/")
     shipping.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     shipping.add_argument("--to", type=Path, default=SHIPPED_ADAPTER, metavar="DIRECTORY")
     options = parser.parse_args(arguments)
     if options.action == "data":
         write_data(options.source, options.out)
+    elif options.action == "compare":
+        write_comparing(options.checkpoint, options.out)
     else:
         ship(options.checkpoint, options.to)
     return 0
