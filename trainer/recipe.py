@@ -16,7 +16,7 @@ import json
 import logging
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,14 +89,14 @@ def draw_tasks(share: Share, directory: Path) -> tuple[list[RankingTask], list[R
     return named[share.num_compared :], named[: share.num_compared]
 
 
-def reading_config(num_examples: int) -> dict[str, Any]:
+def reading_config(files: Sequence[str], num_examples: int) -> dict[str, Any]:
     """The first job."""
     return {
         "kind": "sft",
         "name": "iranker-135m, reading",
         "model": BASE_MODEL,
         "sft": {"teach": "likelihood"},
-        "data": {"tasks": [f"{share.name}.jsonl" for share in SHARES]},
+        "data": {"tasks": list(files)},
         "examples": {"num_examples": num_examples, "held_out_share": 0.0},
         "lora": LORA,
         "optimizer": {
@@ -114,7 +114,7 @@ def reading_config(num_examples: int) -> dict[str, Any]:
     }
 
 
-def comparing_config(num_examples: int, checkpoint: Path) -> dict[str, Any]:
+def comparing_config(files: Sequence[str], num_examples: int, checkpoint: Path) -> dict[str, Any]:
     """The second job. Whole pools: they are what a ranking is of, and small ones would be of what the first job knows."""
     batch_size = BATCH_SIZE // 2
     return {
@@ -123,7 +123,7 @@ def comparing_config(num_examples: int, checkpoint: Path) -> dict[str, Any]:
         "model": BASE_MODEL,
         "start_from": str(checkpoint.resolve()),
         "titles": {"loss": "pairs", "answer": "likelihood"},
-        "data": {"tasks": [f"{share.name}-compared.jsonl" for share in SHARES]},
+        "data": {"tasks": list(files)},
         "examples": {"num_examples": num_examples, "held_out_share": 0.0, "min_pool": 20, "hard_share": 0.0},
         "lora": LORA,
         "optimizer": {
@@ -151,7 +151,7 @@ def write_data(directory: Path, out: Path) -> None:
         dump_tasks(compared, out / f"{share.name}-compared.jsonl")
         num_read += len(read)
         log.info("%s: %d tasks to read, %d to compare", share.name, len(read), len(compared))
-    _write_config(reading_config(num_read), out / "likelihood.yaml")
+    _write_config(reading_config([f"{share.name}.jsonl" for share in SHARES], num_read), out / "likelihood.yaml")
 
 
 def write_comparing(checkpoint: Path, out: Path) -> None:
@@ -161,9 +161,9 @@ def write_comparing(checkpoint: Path, out: Path) -> None:
         CheckpointError: if the checkpoint does not say what it came from.
     """
     read_provenance(checkpoint)
-    files = [out / f"{share.name}-compared.jsonl" for share in SHARES]
-    num_compared = sum(1 for path in files for _ in load_tasks(path))
-    _write_config(comparing_config(num_compared, checkpoint), out / "pairs.yaml")
+    files = [f"{share.name}-compared.jsonl" for share in SHARES]
+    num_compared = sum(1 for name in files for _ in load_tasks(out / name))
+    _write_config(comparing_config(files, num_compared, checkpoint), out / "pairs.yaml")
 
 
 def _write_config(config: Mapping[str, Any], path: Path) -> None:

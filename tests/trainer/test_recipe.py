@@ -107,7 +107,7 @@ def test_no_task_is_in_both_jobs_and_none_is_of_the_test_side(tmp_path: Path) ->
 
 
 def test_both_jobs_are_configurations_that_jobs_accept(tmp_path: Path) -> None:
-    for name, config in (("one", reading_config(80)), ("two", comparing_config(80, tmp_path))):
+    for name, config in (("one", reading_config(["a"], 80)), ("two", comparing_config(["a"], 80, tmp_path))):
         (tmp_path / name).write_text(json.dumps(config))
         checked = read_config(tmp_path / name)
         assert checked.answer_format is AnswerFormat.LIKELIHOOD
