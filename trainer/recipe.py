@@ -42,14 +42,14 @@ class Share(Record):
     """Other tasks, for the second job: all candidates of each."""
 
 
-def _titles(name: str, folder: str, recipe: str, num_read: int, num_compared: int) -> Share:
-    options = {"min_history": 5, "history": 30}
+def _titles(name: str, folder: str, recipe: str, min_history: int, num_read: int, num_compared: int) -> Share:
+    options = {"min_history": min_history}
     return Share(name=name, folder=folder, recipe=recipe, options=options, num_read=num_read, num_compared=num_compared)
 
 
 def _router(scenario: str) -> Share:
     name = f"router-{scenario}"
-    return Share(name=name, folder="routing/llmrouter_9llm", recipe=name, num_read=80, num_compared=400)
+    return Share(name=name, folder="routing/llmrouter_9llm", recipe=name, num_read=150, num_compared=320)
 
 
 def _passages(number: int, num_read: int, num_compared: int) -> Share:
@@ -60,10 +60,10 @@ def _passages(number: int, num_read: int, num_compared: int) -> Share:
 
 
 SHARES: Final = (
-    _titles("movie-1m", "movies/ml-1m", "rec-movie", 1100, 240),
-    _titles("movie-100k", "movies/ml-100k", "rec-movie", 250, 80),
-    _titles("game", "amazon/games_llmrank", "rec-game", 2600, 320),
-    _titles("music", "amazon/cds_vinyl_flower", "rec-music", 2400, 400),
+    _titles("movie-1m", "movies/ml-1m", "rec-movie", 8, 600, 180),
+    _titles("movie-100k", "movies/ml-100k", "rec-movie", 8, 170, 60),
+    _titles("game", "amazon/games_llmrank", "rec-game", 8, 300, 480),
+    _titles("music", "amazon/cds_vinyl_flower", "rec-music", 5, 650, 640),
     _router("performance"),
     _router("balance"),
     _router("cost"),
@@ -83,10 +83,15 @@ def draw_tasks(share: Share, directory: Path) -> tuple[list[RankingTask], list[R
     """
     options = {**share.options, "split": "train"}
     tasks = list(import_source(f"recipe:{share.recipe}", from_dir=directory / share.folder, options=options).tasks())
-    wanted = share.num_read + share.num_compared
-    drawn = random.Random(f"{SEED} {share.name}").sample(tasks, min(wanted, len(tasks)))
-    named = [t.model_copy(update={"task_id": f"{share.name}/{t.task_id}"}) for t in drawn]
-    return named[share.num_compared :], named[: share.num_compared]
+    read = random.Random(f"{SEED} {share.name}").sample(tasks, min(share.num_read, len(tasks)))
+    known = {t.task_id for t in read}
+    others = [t for t in tasks if t.task_id not in known]
+    compared = random.Random(f"{SEED} {share.name} compared").sample(others, min(share.num_compared, len(others)))
+    return _named(share, read), _named(share, compared)
+
+
+def _named(share: Share, tasks: Sequence[RankingTask]) -> list[RankingTask]:
+    return [t.model_copy(update={"task_id": f"{share.name}/{t.task_id}"}) for t in tasks]
 
 
 def reading_config(files: Sequence[str], num_examples: int) -> dict[str, Any]:

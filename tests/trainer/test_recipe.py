@@ -96,7 +96,7 @@ def test_no_task_is_in_both_jobs_and_none_is_of_the_test_side(tmp_path: Path) ->
     (raw / "films.inter").write_text("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *rows]) + "\n")
     items = [f"i{k}\tFilm {k}" for k in range(40)]
     (raw / "films.item").write_text("\n".join(["item_id:token\ttitle:token_seq", *items]) + "\n")
-    options = {"min_history": 5, "history": 30}
+    options = {"min_history": 5}
     share = Share(name="f", folder="films", recipe="rec-movie", options=options, num_read=20, num_compared=10)
     read, compared = draw_tasks(share, tmp_path)
     everything = draw_tasks(share.model_copy(update={"num_read": 1000}), tmp_path)
