@@ -121,7 +121,7 @@ def reading_config(files: Sequence[str], num_examples: int) -> dict[str, Any]:
 
 def comparing_config(files: Sequence[str], num_examples: int, checkpoint: Path) -> dict[str, Any]:
     """The second job. Whole pools: they are what a ranking is of, and small ones would be of what the first job knows."""
-    batch_size = BATCH_SIZE // 2
+    batch_size, accumulation = 2, 2  # memory goes with the scored tokens of a batch
     return {
         "kind": "titles",
         "name": "iranker-135m, comparing",
@@ -136,9 +136,10 @@ def comparing_config(files: Sequence[str], num_examples: int, checkpoint: Path) 
             "schedule": "linear",
             "warmup_steps": 10,
             "batch_size": batch_size,
-            "max_steps": num_examples // batch_size,
+            "accumulation": accumulation,
+            "max_steps": num_examples // (batch_size * accumulation),
         },
-        "max_prompt_tokens": 1400,
+        "max_prompt_tokens": 760,
         "num_threads": 1,
         "save_every": 20,
         "measured": 0,

@@ -111,4 +111,5 @@ def test_both_jobs_are_configurations_that_jobs_accept(tmp_path: Path) -> None:
         (tmp_path / name).write_text(json.dumps(config))
         checked = read_config(tmp_path / name)
         assert checked.answer_format is AnswerFormat.LIKELIHOOD
-        assert checked.optimizer.max_steps * checked.optimizer.batch_size == 80
+        o = checked.optimizer
+        assert o.max_steps * o.batch_size * o.accumulation == 80
