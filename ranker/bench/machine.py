@@ -54,7 +54,10 @@ async def measure_decode(backend: Backend, num_streams: int, num_tokens: int) ->
     marks: list[tuple[float, int]] = []
 
     async def stream(number: int) -> tuple[float, float, int]:
-        prompt = Prompt("", f"Write about the number {number}, at length: " + "one two three four " * 40)
+        counting = ", ".join(
+            str(100 * number + i) for i in range(30)
+        )  # goes on: a stream that ends early would end the measure
+        prompt = Prompt("", f"{counting},")
         request = GenerateRequest(prompt=prompt, max_tokens=num_tokens, priority=LIVE)
         first, count = 0.0, 0
         async for chunk in backend.generate(request):
