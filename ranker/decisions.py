@@ -13,19 +13,16 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import NamedTuple
 
-from ranker.backends.base import Backend, GenerateRequest, Prompt, ScoreRequest, Usage
+from ranker.asking import Scored, Thought, labels_of, score_labels, score_likelihoods, score_titles, think
+from ranker.backends.base import Backend, Prompt, Usage
 from ranker.errors import ScoresUnavailableError
-from ranker.events import AnswerFormat, RankConfig, RankEvent, ReasoningDelta, StepFinished
+from ranker.events import AnswerFormat, RankConfig, RankEvent, StepFinished
 from ranker.fallback import ask_again, parse_all, parse_one
 from ranker.parsing import parse_exclusion, parse_order
 from ranker.probabilities import SMALLEST, complement, softmax
 from ranker.prompts import (
-    ANSWER_CLOSE,
-    THINK_CLOSE,
     close_thought,
-    label_of,
     render_choice,
     render_exclusion,
     render_fixed_exclusion,
@@ -40,26 +37,6 @@ Decide = Callable[
 """(task, all candidates in presentation order, pool, step_index, backend, config) -> ReasoningDelta*, StepFinished."""
 
 _TOKENS_PER_LABEL = 8
-
-
-class _Thought(NamedTuple):
-    """What a generation left behind."""
-
-    completion: str
-    usage: Usage
-
-
-class _Scored(NamedTuple):
-    probabilities: Mapping[str, float]
-    usage: Usage
-
-
-class LikelihoodScores(NamedTuple):
-    """How likely each candidate of a pool is as the best."""
-
-    log_probs: Mapping[str, float]
-    """candidate_id -> natural logarithm, not normalised over the pool."""
-    usage: Usage
 
 
 async def exclude_one(
@@ -83,9 +60,9 @@ async def exclude_one(
         prompt = render_fixed_exclusion(task, candidates, pool, backend.chat_text, ask=config.ask)
     else:
         prompt = render_exclusion(task, pool, backend.chat_text, ask=config.ask)
-    thought = _Thought("", Usage())
-    async for piece in _think(prompt, index, backend, config, config.answer_tokens if is_free else None):
-        if isinstance(piece, _Thought):
+    thought = Thought("", Usage())
+    async for piece in think(prompt, index, backend, config, config.answer_tokens if is_free else None):
+        if isinstance(piece, Thought):
             thought = piece
         else:
             yield piece
@@ -95,8 +72,8 @@ async def exclude_one(
     if excluded_id is None:
         shown = candidates if is_fixed else pool
         try:
-            probabilities, usage = await _score_titles(
-                prompt, thought.completion, pool, backend, config, labels=_labels(shown)
+            probabilities, usage = await score_titles(
+                prompt, thought.completion, pool, backend, config, labels=labels_of(shown)
             )
             probabilities = probabilities if config.ask is Ask.WORST else complement(probabilities)
             excluded_id = max(probabilities, key=lambda i: probabilities[i])
@@ -107,7 +84,7 @@ async def exclude_one(
                 async for event in exclude_one(task, candidates, pool, index, backend, worst):
                     yield event
                 return
-            choices = [_labels(shown)[c.candidate_id] for c in pool]
+            choices = [labels_of(shown)[c.candidate_id] for c in pool]
             closed, parse = close_thought(prompt, thought.completion), parse_one(pool, shown)
             (excluded_id, *_), decided_by, chosen, usage = await ask_again(
                 closed, pool, parse, backend, config, choices
@@ -164,16 +141,16 @@ async def _look_for_best(
     pool: Sequence[Candidate],
     backend: Backend,
     config: RankConfig,
-) -> tuple[Prompt, Sequence[_Scored]]:
+) -> tuple[Prompt, Sequence[Scored]]:
     """P(best) of the pool without a thought, once for each order in which the candidates are presented."""
     if config.answer_format is AnswerFormat.LIKELIHOOD:  # shows no pool, so there is no order
         log_probs, usage = await score_likelihoods(task, pool, backend, config)
-        return _likelihood_prompt(task, pool), [_Scored(softmax(log_probs), usage)]
+        return _likelihood_prompt(task, pool), [Scored(softmax(log_probs), usage)]
     orders = [candidates, candidates[::-1]] if config.is_reshuffled else [candidates]
     prompts = [render_fixed_exclusion(task, order, pool, backend.chat_text, ask=Ask.BEST) for order in orders]
     views = await asyncio.gather(
         *(
-            _score_titles(prompt, "", pool, backend, config, labels=_labels(order))
+            score_titles(prompt, "", pool, backend, config, labels=labels_of(order))
             for prompt, order in zip(prompts, orders, strict=True)
         )
     )
@@ -217,10 +194,10 @@ async def order_all(
     started = time.perf_counter()
     is_free = config.answer_format is AnswerFormat.FREE
     prompt = render_order(task, pool, backend.chat_text)
-    thought = _Thought("", Usage())
+    thought = Thought("", Usage())
     answer_tokens = config.answer_tokens + _TOKENS_PER_LABEL * len(pool)
-    async for piece in _think(prompt, index, backend, config, answer_tokens if is_free else None):
-        if isinstance(piece, _Thought):
+    async for piece in think(prompt, index, backend, config, answer_tokens if is_free else None):
+        if isinstance(piece, Thought):
             thought = piece
         else:
             yield piece
@@ -229,7 +206,7 @@ async def order_all(
     answer, usages, probabilities, decided_by = parsed.answer if is_free else "", [thought.usage], None, None
     if outcome is not Outcome.PARSED:
         try:
-            best, usage = await _score_titles(prompt, thought.completion, pool, backend, config, labels=_labels(pool))
+            best, usage = await score_titles(prompt, thought.completion, pool, backend, config, labels=labels_of(pool))
             whole: Sequence[str] = sorted(best, key=lambda i: -best[i])
             probabilities = complement(best)
         except ScoresUnavailableError:
@@ -259,11 +236,11 @@ async def order_by_label(
     """
     started = time.perf_counter()
     prompt = close_thought(render_choice(task, pool, backend.chat_text), "")
-    labels = _labels(pool)
+    labels = labels_of(pool)
     probabilities: Mapping[str, float] | None = None
     decided_by: Decider | None = None
     try:
-        best, usage = await _score_labels(prompt, pool, labels, backend, config)
+        best, usage = await score_labels(prompt, pool, labels, backend, config)
         order: Sequence[str] = sorted(best, key=lambda i: -best[i])
         probabilities = complement(best)
     except ScoresUnavailableError:
@@ -309,97 +286,6 @@ async def decide_by_likelihood(
 def _likelihood_prompt(task: RankingTask, pool: Sequence[Candidate]) -> Prompt:
     """What was asked, for the record of the step."""
     return Prompt("", "\n\n".join(question.prompt.text for question in render_likelihoods(task, pool)))
-
-
-async def score_likelihoods(
-    task: RankingTask, pool: Sequence[Candidate], backend: Backend, config: RankConfig
-) -> LikelihoodScores:
-    """Ask the model for the likelihood of each candidate of `pool` (see `ranker.prompts.render_likelihoods`). Ours."""
-    questions = render_likelihoods(task, pool)
-    answers = await asyncio.gather(
-        *(
-            backend.score(ScoreRequest(prompt=q.prompt, continuations=q.continuations, priority=config.priority))
-            for q in questions
-        )
-    )
-    log_probs = {
-        i: value
-        for question, scores in zip(questions, answers, strict=True)
-        for i, value in zip(question.candidate_ids, scores.log_probs, strict=True)
-    }
-    totals = zip(*(scores.usage for scores in answers), strict=True)
-    return LikelihoodScores(log_probs, Usage(*(sum(values) for values in totals)))
-
-
-async def _think(
-    prompt: Prompt, index: int, backend: Backend, config: RankConfig, answer_tokens: int | None
-) -> AsyncIterator[ReasoningDelta | _Thought]:
-    """Let the model write; yields the pieces and at last the whole. `answer_tokens` None: the thought alone."""
-    max_tokens = config.think_tokens + (answer_tokens or 0)
-    text, usage = "", Usage()
-    if max_tokens > 0:
-        request = GenerateRequest(
-            prompt=prompt,
-            max_tokens=max_tokens,
-            stop=(THINK_CLOSE,) if answer_tokens is None else (ANSWER_CLOSE,),
-            temperature=config.temperature,
-            seed=config.seed + index,
-            priority=config.priority,
-        )
-        async for chunk in backend.generate(request):
-            text += chunk.text
-            if chunk.finish is not None:
-                usage = chunk.usage
-            if chunk.text:
-                yield ReasoningDelta(index, chunk.text)
-    yield _Thought(text, usage)
-
-
-async def _score_titles(
-    prompt: Prompt,
-    completion: str,
-    pool: Sequence[Candidate],
-    backend: Backend,
-    config: RankConfig,
-    *,
-    labels: Mapping[str, str] | None = None,
-) -> _Scored:
-    """Probabilities of the pool's titles as the answer: softmax of the mean log-probability per token. Ours.
-
-    The thought is kept as far as it went; what the model wrote behind it is dropped and the answer block opened for it. An
-    engine that cannot score titles may be able to score `labels` (candidate_id -> label), if they are given.
-
-    Raises:
-        ScoresUnavailableError: if it can score neither.
-    """
-    request = ScoreRequest(
-        prompt=close_thought(prompt, completion),
-        continuations=tuple(c.title for c in pool),
-        priority=config.priority,
-    )
-    try:
-        scores = await backend.score(request)
-    except ScoresUnavailableError:
-        if labels is None:
-            raise
-        return await _score_labels(close_thought(prompt, completion), pool, labels, backend, config)
-    means = [total / n for total, n in zip(scores.log_probs, scores.num_tokens, strict=True)]
-    return _Scored(softmax(dict(zip((c.candidate_id for c in pool), means, strict=True))), scores.usage)
-
-
-async def _score_labels(
-    prompt: Prompt, pool: Sequence[Candidate], labels: Mapping[str, str], backend: Backend, config: RankConfig
-) -> _Scored:
-    """Probabilities of the pool's labels as the answer: softmax of the summed log-probabilities."""
-    ids = [c.candidate_id for c in pool]
-    answers = tuple(labels[i] for i in ids)
-    scores = await backend.score(ScoreRequest(prompt=prompt, continuations=answers, priority=config.priority))
-    return _Scored(softmax(dict(zip(ids, scores.log_probs, strict=True))), scores.usage)
-
-
-def _labels(candidates: Sequence[Candidate]) -> dict[str, str]:
-    """candidate_id -> label in a prompt that shows `candidates`."""
-    return {c.candidate_id: label_of(i) for i, c in enumerate(candidates)}
 
 
 def _decided_by(step: EliminationStep, decider: Decider | None) -> EliminationStep:

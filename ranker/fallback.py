@@ -1,7 +1,7 @@
 """What decides when an engine has no log-probabilities at all (`ScoresUnavailableError`: some hosted servers).
 
 The ladder below the written answer; the first rung that works decides, and the step's `decided_by` says which one it was:
-  score         log-probabilities of the pool's titles; of its labels, if the engine can score only those (`ranker.decisions`)
+  score         log-probabilities of the pool's titles; of its labels, if the engine can score only those (`ranker.asking`)
   asked_again   the thought is closed, the answer block opened, and the model writes once more: restricted to the pool's labels
                 where the engine can do that, else freely, at most `_TRIES` times
   chance        the presentation order, which the seed shuffled: no better than a draw, and recorded as that

@@ -81,7 +81,7 @@ def pack_titles(rows: Sequence[TitleRow]) -> PackedTitles:
 def score_titles(model: Any, packed: PackedTitles) -> torch.Tensor:
     """Score of excluding each candidate of the batch: (N,), float32, with gradients.
 
-    The rule is that of `ranker.decisions`: its softmax over a pool is the probability of each exclusion.
+    The rule is that of `ranker.asking`: its softmax over a pool is the probability of each exclusion.
     """
     logits = model(
         input_ids=packed.input_ids,

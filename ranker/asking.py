@@ -1,0 +1,128 @@
+"""What a decision asks a backend for: a thought, the probabilities of a pool's titles or labels, the likelihoods.
+
+`ranker.decisions` says what is made of the answers. Ours.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import NamedTuple
+
+from ranker.backends.base import Backend, GenerateRequest, Prompt, ScoreRequest, Usage
+from ranker.errors import ScoresUnavailableError
+from ranker.events import RankConfig, ReasoningDelta
+from ranker.probabilities import softmax
+from ranker.prompts import ANSWER_CLOSE, THINK_CLOSE, close_thought, label_of, render_likelihoods
+from ranker.schema import Candidate, RankingTask
+
+
+class Thought(NamedTuple):
+    """What a generation left behind."""
+
+    completion: str
+    usage: Usage
+
+
+class Scored(NamedTuple):
+    """Probabilities over a pool, which sum to 1."""
+
+    probabilities: Mapping[str, float]
+    usage: Usage
+
+
+class LikelihoodScores(NamedTuple):
+    """How likely each candidate of a pool is as the best."""
+
+    log_probs: Mapping[str, float]
+    """candidate_id -> natural logarithm, not normalised over the pool."""
+    usage: Usage
+
+
+async def think(
+    prompt: Prompt, index: int, backend: Backend, config: RankConfig, answer_tokens: int | None
+) -> AsyncIterator[ReasoningDelta | Thought]:
+    """Let the model write; yields the pieces and at last the whole. `answer_tokens` None: the thought alone."""
+    max_tokens = config.think_tokens + (answer_tokens or 0)
+    text, usage = "", Usage()
+    if max_tokens > 0:
+        request = GenerateRequest(
+            prompt=prompt,
+            max_tokens=max_tokens,
+            stop=(THINK_CLOSE,) if answer_tokens is None else (ANSWER_CLOSE,),
+            temperature=config.temperature,
+            seed=config.seed + index,
+            priority=config.priority,
+        )
+        async for chunk in backend.generate(request):
+            text += chunk.text
+            if chunk.finish is not None:
+                usage = chunk.usage
+            if chunk.text:
+                yield ReasoningDelta(index, chunk.text)
+    yield Thought(text, usage)
+
+
+async def score_titles(
+    prompt: Prompt,
+    completion: str,
+    pool: Sequence[Candidate],
+    backend: Backend,
+    config: RankConfig,
+    *,
+    labels: Mapping[str, str] | None = None,
+) -> Scored:
+    """Probabilities of the pool's titles as the answer: softmax of the mean log-probability per token. Ours.
+
+    The thought is kept as far as it went; what the model wrote behind it is dropped and the answer block opened for it. An
+    engine that cannot score titles may be able to score `labels` (candidate_id -> label), if they are given.
+
+    Raises:
+        ScoresUnavailableError: if it can score neither.
+    """
+    request = ScoreRequest(
+        prompt=close_thought(prompt, completion),
+        continuations=tuple(c.title for c in pool),
+        priority=config.priority,
+    )
+    try:
+        scores = await backend.score(request)
+    except ScoresUnavailableError:
+        if labels is None:
+            raise
+        return await score_labels(close_thought(prompt, completion), pool, labels, backend, config)
+    means = [total / n for total, n in zip(scores.log_probs, scores.num_tokens, strict=True)]
+    return Scored(softmax(dict(zip((c.candidate_id for c in pool), means, strict=True))), scores.usage)
+
+
+async def score_labels(
+    prompt: Prompt, pool: Sequence[Candidate], labels: Mapping[str, str], backend: Backend, config: RankConfig
+) -> Scored:
+    """Probabilities of the pool's labels as the answer: softmax of the summed log-probabilities."""
+    ids = [c.candidate_id for c in pool]
+    answers = tuple(labels[i] for i in ids)
+    scores = await backend.score(ScoreRequest(prompt=prompt, continuations=answers, priority=config.priority))
+    return Scored(softmax(dict(zip(ids, scores.log_probs, strict=True))), scores.usage)
+
+
+async def score_likelihoods(
+    task: RankingTask, pool: Sequence[Candidate], backend: Backend, config: RankConfig
+) -> LikelihoodScores:
+    """Ask the model for the likelihood of each candidate of `pool` (see `ranker.prompts.render_likelihoods`). Ours."""
+    questions = render_likelihoods(task, pool)
+    answers = await asyncio.gather(
+        *(
+            backend.score(ScoreRequest(prompt=q.prompt, continuations=q.continuations, priority=config.priority))
+            for q in questions
+        )
+    )
+    log_probs = {
+        i: value
+        for question, scores in zip(questions, answers, strict=True)
+        for i, value in zip(question.candidate_ids, scores.log_probs, strict=True)
+    }
+    totals = zip(*(scores.usage for scores in answers), strict=True)
+    return LikelihoodScores(log_probs, Usage(*(sum(values) for values in totals)))
+
+
+def labels_of(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """candidate_id -> label in a prompt that shows `candidates`."""
+    return {c.candidate_id: label_of(i) for i, c in enumerate(candidates)}
