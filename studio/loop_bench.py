@@ -138,7 +138,7 @@ def _titles_settings(options: argparse.Namespace, placebo: str) -> dict[str, Any
 def _train_ppo(loop: Loop, dataset: str) -> None:
     """A warm start, then PPO from there, in free form; each compares itself before and after."""
     examples = {"correction_share": 1.0, "max_pool": 4, "held_out_share": HELD_OUT_SHARE, "num_examples": 160}
-    tokens = {"max_completion_tokens": 40}
+    tokens = {"max_completion_tokens": 64}  # our rationales are of 32 to 60
     warm = loop.train(
         "warm start",
         "sft",
