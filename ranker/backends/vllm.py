@@ -16,6 +16,7 @@ import contextlib
 import itertools
 import json
 import logging
+import multiprocessing
 import os
 import tempfile
 import threading
@@ -35,6 +36,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from ranker.backends.base import Chunk, Finish, GenerateRequest, Prompt, ScoreRequest, Scores, Usage, too_long
 from ranker.backends.chat import ChatFormat
+from ranker.backends.leash import Leash
 from ranker.backends.local import merge_adapter
 from ranker.backends.tokentree import make_token_tree
 from ranker.errors import BackendError
@@ -153,11 +155,14 @@ class _EngineThread:
         self._numbers = itertools.count()
         self._running: set[Future[None]] = set()
         self._is_closed = False
+        before = set(multiprocessing.active_children())
         try:
             self._engine: AsyncLLM = self._wait(self._start(arguments))
         except BaseException:
             self._end_loop()
             raise
+        workers = set(multiprocessing.active_children()) - before
+        self._leash = Leash([worker.pid for worker in workers if worker.pid])  # they do not notice that we are gone
         self.context_tokens = int(self._engine.model_config.max_model_len)
 
     async def run(
@@ -192,6 +197,7 @@ class _EngineThread:
             running.cancel()
         self._wait(self._stop())
         self._end_loop()
+        self._leash.release()
 
     async def _pump(
         self, ids: list[int], params: SamplingParams, lora: LoRARequest | None, priority: int, deliver: Any
