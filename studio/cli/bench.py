@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> None:
         "bench",
         help="measure speed beside peers",
         description="Measure rankings on this machine: ours beside the re-prompting loop on the same engine, transformers'\n"
-        "generate and llama.cpp, on the same model and in the same rounds. Measurements are kept as they are taken: a run that\n"
+        "generate, llama.cpp and vLLM, on the same model and in the same rounds. Measurements are kept as they are taken: a run that\n"
         "was stopped goes on. Writes JSON, and a table (.md) and a plot (.svg) beside it.",
         epilog=example("bench --out bench.json --rounds 3 --gguf model.gguf", "bench --only machine,live --sizes 5,20"),
     )
@@ -40,6 +40,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--think-tokens", metavar="T", type=int, default=48, help="budget of a thought (default: 48)")
     parser.add_argument("--tasks", metavar="N", type=int, default=20, help="of part quality (default: 20)")
     parser.add_argument("--gguf", metavar="FILE", type=Path, help="the same model for llama.cpp, if that is installed")
+    parser.add_argument(
+        "--vllm-eager", action="store_true", help="start vLLM, where it is installed, without compiling"
+    )
     parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
     add_data_dir(parser)
     add_json(parser)
@@ -149,18 +152,14 @@ def _plan(arguments: argparse.Namespace, card: "ModelCard", backend: "Backend", 
 
 
 def _open_peers(arguments: argparse.Namespace, directory: Path) -> "list[Peer]":
-    import importlib.util
-
     import torch
 
-    from ranker.bench.peers import Peer, open_generate, open_llama_cpp
+    from ranker.bench.peers import open_generate, open_llama_cpp, open_vllm
 
-    has_vllm = importlib.util.find_spec("vllm") is not None
-    why = "it is installed, but this benchmark does not run it yet" if has_vllm else "it is not installed"
     return [
         open_generate(directory),
         open_llama_cpp(arguments.gguf, torch.get_num_threads()),
-        Peer("vLLM", None, why),
+        open_vllm(directory, is_eager=arguments.vllm_eager),
     ]
 
 

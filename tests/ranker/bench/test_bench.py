@@ -11,7 +11,7 @@ from ranker.backends.base import Prompt
 from ranker.backends.scripted import ScriptedBackend
 from ranker.bench.journal import Cost, Journal, Key, Measurement
 from ranker.bench.methods import measure_chain, shown_candidates
-from ranker.bench.peers import Peer
+from ranker.bench.peers import Peer, open_vllm
 from ranker.bench.plot import make_plot
 from ranker.bench.report import make_summary, ratio, to_markdown
 from ranker.bench.runner import Bench, run_bench
@@ -113,3 +113,10 @@ def test_tasks_of_a_size_differ_by_seed_only() -> None:
     assert make_speed_task("passages", 5, 1).candidates != make_speed_task("passages", 5, 2).candidates
     words = [len(c.text.split()) for c in make_speed_task("passages", 5, 1).candidates]
     assert min(words) > 80
+
+
+def test_a_peer_that_is_not_here_says_why_in_one_line(tmp_path: Path) -> None:
+    peer = open_vllm(tmp_path)
+    assert peer.ask is None
+    assert peer.note.startswith(("it is not installed", "it does not start: "))
+    assert "\n" not in peer.note
