@@ -168,7 +168,7 @@ def _model_systems(name: str, request: EvaluationRequest, registry: Registry, mo
                     models.loader(name),
                     mode,
                     model=card.name,
-                    model_sha256=card.sha256,
+                    model_sha256=card.weights_sha256,
                     depth=request.depth,
                     max_in_flight=request.max_in_flight,
                 )
@@ -201,7 +201,7 @@ def _mode_system(
         load,
         config,
         model=card.name,
-        model_sha256=card.sha256,
+        model_sha256=card.weights_sha256,
         stop_early=request.stop_early,
         depth=request.depth,
         max_in_flight=request.max_in_flight,

@@ -9,6 +9,7 @@ A directory without a card is not a model: an interrupted set-up leaves nothing 
 know how a model is run (`ranker.backends`) or trained.
 """
 
+import hashlib
 import logging
 import re
 import shutil
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
@@ -26,7 +27,7 @@ from ranker.backends.openai.settings import ServerSettings
 from ranker.elimination import AnswerFormat
 from ranker.errors import CheckpointError, UsageError
 from ranker.schema import Record
-from trainer.checkpoints import PROVENANCE, read_provenance
+from trainer.checkpoints import PROVENANCE, Provenance, read_provenance
 from trainer.fetch import SMOLLM2, SOURCE_ROOT, fetch_model
 from trainer.hub import download_repository
 from trainer.modelfiles import ModelFiles, Report, hash_files, inspect_model
@@ -64,7 +65,9 @@ class ModelCard(Record):
     """Where it came from: a package, a hub id or a path."""
     license: str | None = None
     sha256: str | None = None
-    """Over config and weights (`trainer.modelfiles.hash_files`)."""
+    """Over config and weights in `directory` (`trainer.modelfiles.hash_files`)."""
+    adapter_sha256: str | None = None
+    """Over the adapter's config and weights."""
     num_parameters: int | None = None
     added_at: str = ""
     """ISO 8601, UTC."""
@@ -77,6 +80,13 @@ class ModelCard(Record):
         """How this model is asked unless somebody says otherwise: fields of `RankConfig`."""
         known = {} if self.think_tokens is None else {"think_tokens": self.think_tokens}
         return {"answer_format": self.answer_format, **known}
+
+    @property
+    def weights_sha256(self) -> str | None:
+        """Of everything that decides, the adapter included; None where it is not known."""
+        if self.adapter is None or self.sha256 is None or self.adapter_sha256 is None:
+            return self.sha256
+        return hashlib.sha256(f"{self.sha256} {self.adapter_sha256}".encode()).hexdigest()
 
     @property
     def has_files(self) -> bool:
@@ -216,7 +226,13 @@ class Registry:
 
     def is_set_up(self) -> bool:
         """Is everything here that the first start brings: the base model, and the shipped adapter if it fits?"""
-        return self.has(BASE_MODEL) and (self.has(SHIPPED_MODEL) or not self._shipped_fits())
+        return self.has(BASE_MODEL) and not self._is_shipped_missing()
+
+    def _is_shipped_missing(self) -> bool:
+        """Does the studio bring an adapter that is not here yet, or another one than is here?"""
+        if not self._shipped_fits():
+            return False
+        return not self.has(SHIPPED_MODEL) or self.card(SHIPPED_MODEL).adapter_sha256 != _hash_adapter(self._shipped)
 
     def undo_promote(self) -> str:
         """Make the model the default that was so before the last promotion; returns its name.
@@ -250,8 +266,8 @@ class Registry:
             with self._lock(report):
                 if not self.has(BASE_MODEL):
                     self._fetch_base(report)
-                if self._shipped_fits() and not self.has(SHIPPED_MODEL):
-                    self._add_checkpoint(self._shipped, report, name=SHIPPED_MODEL)
+                if self._is_shipped_missing():
+                    self._copy_adapter(self._shipped, SHIPPED_MODEL, report)
         return self.card()
 
     def _fetch_base(self, report: Report) -> None:
@@ -302,6 +318,8 @@ class Registry:
         for path in sorted(self._dir.glob(f"[!.]*/{CARD}")):
             try:
                 card = _read_card(path.parent)
+                if card.adapter is not None and card.adapter_sha256 not in (None, _hash_adapter(Path(card.adapter))):
+                    problems.append(f"{card.adapter}: changed since it was added: add it again")
                 if card.has_files:
                     _, sha256 = _examine(Path(card.directory), report or _ignore)
                     if card.sha256 is not None and sha256 != card.sha256:
@@ -345,25 +363,25 @@ class Registry:
         )
         return write_card(self._dir, card)
 
-    def _add_checkpoint(self, path: Path, report: Report, *, name: str | None = None) -> ModelCard:
+    def _add_checkpoint(self, path: Path, report: Report) -> ModelCard:
         """Take in what a training job left, adapter or all weights, as a copy: the job may be deleted."""
         provenance = read_provenance(path)
-        name = name or f"{provenance.kind}-{provenance.job_id}-{provenance.optimizer_step}"
+        name = f"{provenance.kind}-{provenance.job_id}-{provenance.optimizer_step}"
         if self.has(name):
             return self.card(name)
+        if (path / ADAPTER_CONFIG).is_file():
+            return self._copy_adapter(path, name, report)
         report(f"copying {path.name}", None)
-        made = {
-            "name": name,
-            "answer_format": AnswerFormat(provenance.answer_format),
-            "think_tokens": provenance.think_tokens,
-            "source": f"{provenance.base_model} + {path if path != self._shipped else 'the adapter of the studio'}",
-            "added_at": _now(),
-        }
-        if not (path / ADAPTER_CONFIG).is_file():
-            workplace = self._dir / ".partial" / name
-            shutil.rmtree(workplace, ignore_errors=True)
-            shutil.copytree(path, workplace, ignore=shutil.ignore_patterns("*.pt", "*.pth", "*.bin"))
-            return self._settle(workplace, ModelCard.model_validate(made), report)
+        workplace = self._dir / ".partial" / name
+        shutil.rmtree(workplace, ignore_errors=True)
+        shutil.copytree(path, workplace, ignore=shutil.ignore_patterns("*.pt", "*.pth", "*.bin"))
+        made = _made_of(provenance, name, f"{provenance.base_model} + {path}")
+        return self._settle(workplace, ModelCard.model_validate(made), report)
+
+    def _copy_adapter(self, path: Path, name: str, report: Report) -> ModelCard:
+        """A model of the base that is here and a copy of an adapter; what had the name before is replaced."""
+        report(f"copying {path.name}", None)
+        provenance = read_provenance(path)
         base = self.card(provenance.base_model)
         if provenance.base_sha256 is not None and base.sha256 != provenance.base_sha256:
             raise CheckpointError(f"{path}: base model {base.name}: has changed since the training: train again")
@@ -373,7 +391,11 @@ class Registry:
             if not (path / file).is_file():
                 raise CheckpointError(f"{path / file}: missing: give a checkpoint that a training job finished")
             shutil.copyfile(path / file, target / file)
-        return write_card(self._dir, base.model_copy(update={**made, "adapter": "adapter"}))
+        where = "the adapter of the studio" if path == self._shipped else str(path)
+        made = _made_of(provenance, name, f"{provenance.base_model} + {where}")
+        return write_card(
+            self._dir, base.model_copy(update={**made, "adapter": "adapter", "adapter_sha256": _hash_adapter(target)})
+        )
 
     def _add_from_hub(
         self,
@@ -425,6 +447,21 @@ class _Examined(NamedTuple):
 def _examine(directory: Path, report: Report) -> _Examined:
     files = inspect_model(directory)
     return _Examined(files, hash_files([directory / "config.json", *files.weights], report))
+
+
+def _hash_adapter(directory: Path) -> str:
+    return hash_files([directory / ADAPTER_CONFIG, directory / ADAPTER_WEIGHTS])
+
+
+def _made_of(provenance: Provenance, name: str, source: str) -> dict[str, Any]:
+    """Fields of the card of what a job made."""
+    return {
+        "name": name,
+        "answer_format": AnswerFormat(provenance.answer_format),
+        "think_tokens": provenance.think_tokens,
+        "source": source,
+        "added_at": _now(),
+    }
 
 
 def _read_card(directory: Path) -> ModelCard:

@@ -82,7 +82,8 @@ def _measure(
         name: asked
         for name, asked in questions.items()
         if not any(
-            (r.set_name, r.model, r.model_sha256, r.sha256) == (name, card.name, card.sha256, questions_sha256(asked))
+            (r.set_name, r.model, r.model_sha256, r.sha256)
+            == (name, card.name, card.weights_sha256, questions_sha256(asked))
             and r.answer_tokens in (0, arguments.answer_tokens)
             for r in results.rows
         )
@@ -97,7 +98,7 @@ def _measure(
                 name,
                 asked,
                 backend,
-                model_sha256=card.sha256,
+                model_sha256=card.weights_sha256,
                 answer_tokens=arguments.answer_tokens,
                 report=lambda share, name=name: progress(f"{card.name} on {name}", share),  # type: ignore[misc]
             )

