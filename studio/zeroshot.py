@@ -17,7 +17,7 @@ from ranker.evaluation import ZERO_SHOT, open_preset, presets_of
 from ranker.evaluation.zeroshot import DOMAINS
 from ranker.schema import RankingTask
 from trainer.config import make_config
-from trainer.recipe import reading_config
+from trainer.recipe import make_config as make_recipe
 
 TASKS_A_SET: Final = 400
 """Training tasks taken of each of the paper's sets, in sampling order: domains then weigh about the same."""
@@ -63,7 +63,7 @@ def write_zero_shot_jobs(
 def _write_job(directory: Path, held_out: str, num_tasks: Mapping[str, int], model: str | None) -> Path:
     """The job of `trainer.recipe`, on the domains that are not held out."""
     kept = [d for d in num_tasks if d != held_out]
-    recipe = reading_config([f"train-{d}.jsonl" for d in kept], sum(num_tasks[d] for d in kept))
+    recipe = make_recipe([f"train-{d}.jsonl" for d in kept], sum(num_tasks[d] for d in kept))
     job = {**recipe, "name": model_name(held_out), **({"model": model} if model else {})}
     make_config(job, place=model_name(held_out))
     path = directory / f"{model_name(held_out)}.yaml"

@@ -9,8 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from ranker.elimination import AnswerFormat
 from trainer.checkpoints import Provenance
-from trainer.config import read_config
-from trainer.recipe import Share, comparing_config, draw_tasks, reading_config, ship
+from trainer.recipe import ship
 from trainer.registry import BASE_MODEL, SHIPPED_MODEL, ModelCard, Registry, write_card
 
 PROVENANCE = Provenance(
@@ -90,45 +89,3 @@ def test_an_adapter_for_other_weights_is_left_out(shipped: Path, tmp_path: Path)
     registry = registry_with_base(tmp_path, shipped, "another==1")
     assert registry.is_set_up() and registry.fetch_default().name == BASE_MODEL
     assert not registry.has(SHIPPED_MODEL)
-
-
-def test_a_second_job_is_shipped_with_what_the_first_one_read(tmp_path: Path) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    config = {"kind": "titles", "start_from": str(first), "data": {"tasks": ["/somewhere/pairs.jsonl"]}}
-    update = {"job_id": "20261126-000000-abcd", "data_sha256": {"pairs.jsonl": "3" * 64}, "config": config}
-    for checkpoint, provenance in ((first, PROVENANCE), (second, PROVENANCE.model_copy(update=update))):
-        checkpoint.mkdir()
-        (checkpoint / "provenance.json").write_text(provenance.model_dump_json())
-        (checkpoint / "adapter_config.json").write_text("{}")
-        save_file({"a": torch.zeros(1, 1)}, checkpoint / "adapter_model.safetensors")
-    ship(second, tmp_path / "assets")
-    said = json.loads((tmp_path / "assets" / "provenance.json").read_text())
-    assert said["data_sha256"] == {"films.jsonl": "1" * 64, "pairs.jsonl": "3" * 64}
-    assert said["config"]["start_from"] == PROVENANCE.job_id
-    assert "/somewhere" not in json.dumps(said) and str(tmp_path) not in json.dumps(said)
-
-
-def test_no_task_is_in_both_jobs_and_none_is_of_the_test_side(tmp_path: Path) -> None:
-    raw = tmp_path / "films"
-    raw.mkdir()
-    rows = [f"u{user}\ti{(user + k) % 40}\t{k}" for user in range(60) for k in range(12)]
-    (raw / "films.inter").write_text("\n".join(["user_id:token\titem_id:token\ttimestamp:float", *rows]) + "\n")
-    items = [f"i{k}\tFilm {k}" for k in range(40)]
-    (raw / "films.item").write_text("\n".join(["item_id:token\ttitle:token_seq", *items]) + "\n")
-    options = {"min_history": 5}
-    share = Share(name="f", folder="films", recipe="rec-movie", options=options, num_read=20, num_compared=10)
-    read, compared = draw_tasks(share, tmp_path)
-    everything = draw_tasks(share.model_copy(update={"num_read": 1000}), tmp_path)
-    assert (len(read), len(compared)) == (20, 10)
-    assert not {t.task_id for t in read} & {t.task_id for t in compared}
-    assert 30 < sum(map(len, everything)) < 60
-    assert draw_tasks(share, tmp_path) == (read, compared)
-
-
-def test_both_jobs_are_configurations_that_jobs_accept(tmp_path: Path) -> None:
-    for name, config in (("one", reading_config(["a"], 80)), ("two", comparing_config(["a"], 80, tmp_path))):
-        (tmp_path / name).write_text(json.dumps(config))
-        checked = read_config(tmp_path / name)
-        assert checked.answer_format is AnswerFormat.LIKELIHOOD
-        o = checked.optimizer
-        assert o.max_steps * o.batch_size * o.accumulation == 80
