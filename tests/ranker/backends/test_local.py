@@ -160,15 +160,17 @@ def test_watched_requests_go_first(tiny_model_dir: Path) -> None:
     backend = load_local(tiny_model_dir, name="tiny", limits=EngineLimits(max_rows=1, live_rows=1))
     finished: list[str] = []
 
-    async def run(name: str, priority: int, max_tokens: int) -> None:
+    async def run(name: str, priority: int, max_tokens: int, begun: asyncio.Event) -> None:
         request = GenerateRequest(prompt=Prompt("", name), max_tokens=max_tokens, priority=priority)
-        await complete(backend, request)
+        async for _ in backend.generate(request):
+            begun.set()
         finished.append(name)
 
     async def scenario() -> None:
-        bulk = [asyncio.create_task(run(f"bulk {i}", 10, 40)) for i in range(3)]
-        await asyncio.sleep(0.01)
-        await asyncio.gather(*bulk, run("live", 0, 5))
+        begun = asyncio.Event()
+        bulk = [asyncio.create_task(run(f"bulk {i}", 10, 40, begun)) for i in range(3)]
+        await begun.wait()
+        await asyncio.gather(*bulk, run("live", 0, 5, begun))
 
     asyncio.run(scenario())
     assert finished[0] == "live"
