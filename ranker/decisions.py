@@ -144,8 +144,8 @@ async def _look_for_best(
 ) -> tuple[Prompt, Sequence[Scored]]:
     """P(best) of the pool without a thought, once for each order in which the candidates are presented."""
     if config.answer_format is AnswerFormat.LIKELIHOOD:  # shows no pool, so there is no order
-        log_probs, usage = await score_likelihoods(task, pool, backend, config)
-        return _likelihood_prompt(task, pool), [Scored(softmax(log_probs), usage)]
+        likelihoods, usage = await score_likelihoods(task, pool, backend, config)
+        return _likelihood_prompt(task, pool), [Scored(softmax(likelihoods), usage)]
     orders = [candidates, candidates[::-1]] if config.is_reshuffled else [candidates]
     prompts = [render_fixed_exclusion(task, order, pool, backend.chat_text, ask=Ask.BEST) for order in orders]
     views = await asyncio.gather(
@@ -267,17 +267,17 @@ async def decide_by_likelihood(
     started = time.perf_counter()
     is_one_by_one = config.mode in (Mode.ITERATIVE, Mode.FIXED_BLOCK)
     try:
-        log_probs, usage = await score_likelihoods(task, pool, backend, config)
+        likelihoods, usage = await score_likelihoods(task, pool, backend, config)
     except ScoresUnavailableError:
         decide = exclude_one if is_one_by_one else order_all
         async for event in decide(task, candidates, pool, index, backend, config):
             yield event
         return
-    order = sorted(log_probs, key=lambda i: -log_probs[i])
+    order = sorted(likelihoods, key=lambda i: -likelihoods[i])
     worst_first = order[-1:] if is_one_by_one else order[:0:-1]
     answer = " > ".join(task.candidate(i).title for i in (worst_first if is_one_by_one else order))
     prompt = _likelihood_prompt(task, pool)
-    probabilities = softmax({i: -value for i, value in log_probs.items()})
+    probabilities = softmax({i: -value for i, value in likelihoods.items()})
     yield StepFinished(
         _make_step(index, pool, worst_first, prompt, "", answer, Outcome.FORCED, probabilities, [usage], started)
     )

@@ -7,6 +7,7 @@ what inference never reads. This module knows tokenizers, not models.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from ranker.asking import LENGTH_POWER
 from ranker.backends.base import Prompt
 from ranker.backends.chat import ChatFormat
 from ranker.elimination import AnswerFormat
@@ -66,7 +67,8 @@ class Encoder:
         if self.answer_format is AnswerFormat.LIKELIHOOD:
             questions = render_likelihoods(example.task, example.candidates)
             texts = [ScoredText(self.prompt_ids(q.prompt), [self.ids(c) for c in q.continuations]) for q in questions]
-            return TitleRow(texts, [-1.0] * len(example.pool), example)
+            weights = [-(len(ids) ** -LENGTH_POWER) for text in texts for ids in text.continuation_ids]
+            return TitleRow(texts, weights, example)
         prompt = close_thought(example.render(self.chat_text), "")
         titles = [self.ids(c.title) for c in example.candidates]
         sign = 1.0 if example.mode is Mode.ITERATIVE else -1.0

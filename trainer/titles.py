@@ -31,7 +31,7 @@ from trainer.scoring import PackedTitles, pack_titles, score_titles
 
 Loss = Literal["pairs", "reward", "right"]
 DEFAULT_SCALES: Final = {AnswerFormat.SCORED: 4.0, AnswerFormat.LIKELIHOOD: 1.0}
-"""Mean log-probabilities per token differ little; sums are probabilities as they are."""
+"""Mean log-probabilities per token differ little; likelihoods, divided by less than their number of tokens, differ more."""
 
 
 class TitleBatch(NamedTuple):

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from typing import Any, Literal, Protocol, cast
 
+from ranker.asking import LENGTH_POWER
 from ranker.backends.base import Backend
 from ranker.baselines import Baseline, without_relevance
 from ranker.baselines.words import FirstStage
@@ -160,6 +161,7 @@ class ModelSystem:
                 "temperature": config.temperature,
                 "depth": depth,
                 "stop_early": stop_early,
+                **({"length_power": LENGTH_POWER} if config.answer_format is AnswerFormat.LIKELIHOOD else {}),
                 **({"thoughts": guide_options or {}} if guide else {}),
                 **({"trained_on": list(trained_on)} if trained_on else {}),
             },

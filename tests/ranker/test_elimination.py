@@ -1,6 +1,7 @@
 """What holds for every ranking, whatever the model says."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranker.backends import Chunk, GenerateRequest, ScoreRequest, Scores
+from ranker.backends.base import Usage
 from ranker.backends.scripted import ScriptedBackend
 from ranker.elimination import (
     MODES,
@@ -156,6 +158,30 @@ def test_by_likelihood_one_by_one_is_all_at_once_and_nothing_is_generated(domain
     for step in one_by_one.steps:
         assert step.probabilities is not None and not step.reasoning
         assert step.probabilities[step.excluded_id] == max(step.probabilities.values())
+
+
+class Known(ScriptedBackend):
+    """Gives the log-probabilities and numbers of tokens that it was made with, in the order of the candidates' titles."""
+
+    def __init__(self, known: dict[str, tuple[float, int]]) -> None:
+        super().__init__()
+        self.known = known
+
+    async def score(self, request: ScoreRequest) -> Scores:
+        found = [self.known[text.strip()] for text in request.continuations]
+        return Scores(tuple(total for total, _ in found), tuple(tokens for _, tokens in found), Usage(1, 0, 0))
+
+
+def test_a_long_title_is_not_unlikely_for_its_length() -> None:
+    """Of 16 tokens -12 is -12 / 16 ** .75 = -1.5, and of one token -2 is -2: the short one goes, although its sum is higher."""
+    task = make_task(3)
+    titles = [c.title for c in task.candidates]
+    backend = Known(dict(zip(titles, [(-12.0, 16), (-2.0, 1), (-1.0, 1)], strict=True)))
+    trace = rank(task, backend, RankConfig(answer_format=AnswerFormat.LIKELIHOOD, think_tokens=0))
+    ids = [c.candidate_id for c in task.candidates]
+    assert trace.ranking == (ids[2], ids[0], ids[1])
+    odds = trace.steps[0].probabilities
+    assert odds is not None and odds[ids[1]] / odds[ids[0]] == pytest.approx(math.exp(0.5))
 
 
 class Unscoring(ScriptedBackend):
