@@ -3,16 +3,19 @@
 from playwright.sync_api import Locator, Page, expect
 
 RUN_MS = 30_000
+OPEN_MS = 60_000
+"""A page and its first answers, on a machine that does other things too."""
 
 
 def open_rank(page: Page, studio: str, query: str = "") -> None:
     """Open the page and wait for what it opens with."""
     page.goto(f"{studio}/{query}", wait_until="domcontentloaded")
-    expect(page.locator(".rs-card").first).to_be_visible()
+    expect(page.locator(".rs-card").first).to_be_visible(timeout=OPEN_MS)
 
 
 def choose(page: Page, label: str, option: str) -> None:
-    """Choose in one of the page's dropdowns."""
+    """Choose in one of the page's dropdowns, once the list of another one has faded."""
+    expect(page.get_by_role("option")).to_have_count(0)
     page.get_by_role("combobox", name=label).click()
     page.get_by_role("option", name=option, exact=True).click()
 
