@@ -87,7 +87,9 @@ def test_a_comparison_covers_all_datasets_and_lists_where_two_part(opened: Conte
 
 
 def test_files_of_before_show_what_they_have(opened: Context, results: Results) -> None:
-    _, losses, positions, _, _ = analysis_views(results, settle(Choice("passage-5"), results))
+    rows = [row.model_copy(update={"analysis": None}) for row in results.rows]
+    before = results.model_copy(update={"rows": rows})
+    _, losses, positions, _, _ = analysis_views(before, settle(Choice("passage-5"), before))
     assert "random" in losses["alt"]
     assert "empty" in positions
     top = head_view(opened, opened.evaluations.info(EXAMPLE), results, "s")
