@@ -318,7 +318,8 @@ class Registry:
         for path in sorted(self._dir.glob(f"[!.]*/{CARD}")):
             try:
                 card = _read_card(path.parent)
-                if card.adapter is not None and card.adapter_sha256 not in (None, _hash_adapter(Path(card.adapter))):
+                known = card.adapter_sha256
+                if card.adapter is not None and known is not None and _hash_adapter(Path(card.adapter)) != known:
                     problems.append(f"{card.adapter}: changed since it was added: add it again")
                 if card.has_files:
                     _, sha256 = _examine(Path(card.directory), report or _ignore)
@@ -450,7 +451,11 @@ def _examine(directory: Path, report: Report) -> _Examined:
 
 
 def _hash_adapter(directory: Path) -> str:
-    return hash_files([directory / ADAPTER_CONFIG, directory / ADAPTER_WEIGHTS])
+    """Raises CheckpointError if it cannot be read."""
+    try:
+        return hash_files([directory / ADAPTER_CONFIG, directory / ADAPTER_WEIGHTS])
+    except OSError as error:
+        raise CheckpointError(f"{error.filename}: {error.strerror}: delete the model and add it again") from error
 
 
 def _made_of(provenance: Provenance, name: str, source: str) -> dict[str, Any]:

