@@ -20,7 +20,7 @@ from trainer.policy import Rewards
 from trainer.ppo import PPOConfig, PPOTrainer
 from trainer.preferences import PreferenceTrainer, encode_pairs
 from trainer.rewards import PRESETS
-from trainer.sft import WarmStartTrainer, encode_demonstrations, encode_likelihoods, encode_rationales, mix
+from trainer.sft import ReadingTrainer, WarmStartTrainer, encode_demonstrations, encode_likelihoods, encode_rationales, mix
 from trainer.titles import DEFAULT_SCALES, TitleTrainer, encode_titles
 
 
@@ -221,22 +221,32 @@ def _make_sft(
     callbacks: Any,
     device: Any,
 ) -> tuple[Any, PassSize, int]:
-    train = material.examples.train
-    if config.sft.teach == "likelihood":
+    train, is_reading = material.examples.train, config.sft.teach == "likelihood"
+    if is_reading:
         rows = encode_likelihoods(encoder, train, config.max_prompt_tokens)
     else:
         made = encode_rationales(encoder, train, config.max_prompt_tokens)
         shown = encode_demonstrations(encoder, material.demonstrations, config.max_prompt_tokens)
         rows = mix(made, shown, config.sft.demonstration_share)
     _check_any(rows, config)
-    trainer = WarmStartTrainer(
-        model=model,
-        args=SFTConfig(max_length=None, train_sampling_strategy="group_by_length", **_arguments(config, out, device)),
-        train_dataset=Dataset.from_list(rows),
-        processing_class=encoder.tokenizer,
-        callbacks=list(callbacks),
-        peft_config=_new_adapter(config, model),
-    )
+    arguments = {"train_sampling_strategy": "group_by_length", **_arguments(config, out, device)}
+    shared = {
+        "train_dataset": Dataset.from_list(rows),
+        "processing_class": encoder.tokenizer,
+        "callbacks": list(callbacks),
+    }
+    adapter = _new_adapter(config, model)
+    if is_reading:
+        trainer: Any = ReadingTrainer(
+            model=model if adapter is None else get_peft_model(model, adapter),
+            args=TrainingArguments(**arguments),
+            pad_id=encoder.tokenizer.pad_token_id,
+            **shared,
+        )
+    else:
+        trainer = WarmStartTrainer(
+            model=model, args=SFTConfig(max_length=None, **arguments), peft_config=adapter, **shared
+        )
     longest, size = max(len(r["input_ids"]) for r in rows), config.optimizer.batch_size
     return trainer, PassSize(size, longest, size * longest), len(rows)
 

@@ -1,16 +1,20 @@
-"""Supervised training with TRL's SFTTrainer: what to imitate, as ids and labels in the engine's pieces.
+"""Supervised training: what to imitate, as ids and labels in the engine's pieces.
 
 `rationales`: short reasons and the answer, loss on the completion only. A small model has to know the format before a reward
 can work: of the untrained default model's answers one in six is well formed.
 
 `likelihood`: the texts of `ranker.prompts.render_likelihoods` with the best candidate behind them. Everything but the header
-is learnt: in recommendation every title of the history, so that one user gives twenty examples in one short row.
+is learnt: in recommendation every title of the history, so that one user gives twenty examples in one short row. There is much to
+read and no completion to watch, so transformers' own Trainer reads it: TRL's multiplies with the vocabulary twice a step.
 """
 
 import itertools
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import Trainer
 from trl import SFTTrainer
 
 from ranker.prompts import render_likelihoods
@@ -28,6 +32,22 @@ MAX_REPEATS: Final = 3
 
 class WarmStartTrainer(AsideCheckpoints, SFTTrainer):  # type: ignore[misc]
     """TRL's trainer as it is, with checkpoints that are whole or not there."""
+
+
+class ReadingTrainer(AsideCheckpoints, Trainer):  # type: ignore[misc]
+    """transformers' Trainer: the mean negative log-likelihood of the tokens that count."""
+
+    def __init__(self, *args: Any, pad_id: int, **kwargs: Any) -> None:
+        super().__init__(*args, data_collator=lambda rows: pad_rows(rows, pad_id), **kwargs)
+
+
+def pad_rows(rows: Sequence[dict[str, list[int]]], pad_id: int) -> dict[str, torch.Tensor]:
+    """Ids and labels as (B, T) tensors, padded behind their ends: a causal model then needs no mask."""
+    columns = {"input_ids": pad_id, "labels": IGNORED}
+    return {
+        name: pad_sequence([torch.tensor(row[name]) for row in rows], batch_first=True, padding_value=padding)
+        for name, padding in columns.items()
+    }
 
 
 def encode_rationales(

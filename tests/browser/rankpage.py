@@ -15,7 +15,7 @@ def open_rank(page: Page, studio: str, query: str = "") -> None:
 
 def choose(page: Page, label: str, option: str) -> None:
     """Choose in one of the page's dropdowns, once the list of another one has faded."""
-    expect(page.get_by_role("option")).to_have_count(0)
+    expect(page.get_by_role("listbox")).to_have_count(0)
     page.get_by_role("combobox", name=label).click()
     page.get_by_role("option", name=option, exact=True).click()
 

@@ -51,7 +51,7 @@ def _start(page: Page, name: str, model: str, queries: int) -> Locator:
 
 def _choose(page: Page, elem_id: str, option: str) -> None:
     """Choose in one of the page's dropdowns, once the list of another one has faded."""
-    expect(page.get_by_role("option")).to_have_count(0)
+    expect(page.get_by_role("listbox")).to_have_count(0)
     page.locator(f"#{elem_id} input").click()
     page.get_by_role("option", name=option, exact=True).click()
 
