@@ -300,8 +300,8 @@ class Training:
             if result is None or not result.get("seconds_per_weight"):
                 continue
             other = job.config()
-            if (other.kind, other.model, other.precision, other.num_threads) == (
-                config.kind, model, config.precision, config.num_threads,
+            if (other.kind, other.model, other.precision, other.num_threads, other.num_processes) == (
+                config.kind, model, config.precision, config.num_threads, config.num_processes,
             ):  # fmt: skip
                 return float(result["seconds_per_weight"])
         return None
@@ -311,7 +311,7 @@ def _bytes_per_weight(config: JobConfig) -> int:
     """2 where the job will compute in bf16 (as `trainer.learner.choose_dtype`, without torch)."""
     if config.lora is None or config.precision == "fp32":
         return 4
-    if config.precision == "bf16" or Path("/dev/nvidia0").exists():
+    if config.precision == "bf16" or _has_gpu():
         return 2
     try:
         return 2 if "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8") else 4
@@ -319,12 +319,15 @@ def _bytes_per_weight(config: JobConfig) -> int:
         return 4
 
 
+def _has_gpu() -> bool:
+    return Path("/dev/nvidia0").exists()
+
+
 def describe_plan(plan: Plan) -> str:
     """The estimate in words: what a person reads before the start."""
     estimate, sample = plan.estimate, plan.sample
-    memory = (
-        f"Needs about {estimate.memory.total / 1e9:.1f} GB; this machine has {plan.available_bytes / 1e9:.1f} GB free."
-    )
+    num_sharing = 1 if _has_gpu() else plan.config.num_processes
+    memory = f"Needs about {num_sharing * estimate.memory.total / 1e9:.1f} GB; this machine has {plan.available_bytes / 1e9:.1f} GB free."
     basis = (
         "as an earlier job of this kind took here" if estimate.is_from_earlier_job else "rough, by this machine’s speed"
     )

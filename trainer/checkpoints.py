@@ -71,9 +71,9 @@ class AsideCheckpoints:
             accelerator.wait_for_everyone()
             super()._save_checkpoint(model, trial)  # type: ignore[misc]
             self._save_beside(final / PARTIAL / f"{PREFIX}{state.global_step}")
+            accelerator.wait_for_everyone()  # every process has written its part
         finally:
             self._is_aside, arguments.save_total_limit = False, limit
-        accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             settle(final, state.global_step, self.provenance, limit)
         accelerator.wait_for_everyone()

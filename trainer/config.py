@@ -78,7 +78,7 @@ class Ppo(Record):
     """Options of kinds `ppo` and `grpo`."""
 
     rollout_size: Positive = 16
-    """Completions of one rollout; `optimizer.batch_size` of them make a minibatch."""
+    """Completions of one rollout, of all processes together; `optimizer.batch_size` of each process make a minibatch."""
     epochs: Positive = 2
     """Passes over a rollout."""
     group_size: Annotated[int, Field(ge=2)] = 4
@@ -142,7 +142,9 @@ class JobConfig(Record):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     gradient_checkpointing: bool = False
     num_threads: Annotated[int, Field(ge=0)] = 0
-    """Of a CPU; 0 = all of them. Where others compute too, 1 is faster than 2."""
+    """Of a CPU, for each process; 0 = all there are. Where others compute too, 1 is faster than 2."""
+    num_processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Of this machine: one a GPU, or some on its cores. Each takes its own `optimizer.batch_size` examples, and a step learns from all."""
     priority: Annotated[int, Field(ge=0, le=100)] = 10
     """Of the queue: lower goes first."""
     measured: Annotated[int, Field(ge=0, le=10_000)] = 40
@@ -169,8 +171,11 @@ class JobConfig(Record):
 
     @model_validator(mode="after")
     def _check_rollout(self) -> Self:
-        if self.kind in ("ppo", "grpo") and self.ppo.rollout_size % self.optimizer.batch_size:
-            raise ValueError(f"ppo.rollout_size: {self.ppo.rollout_size}: make it a multiple of optimizer.batch_size")
+        if self.kind in ("ppo", "grpo") and self.ppo.rollout_size % (self.optimizer.batch_size * self.num_processes):
+            factor = "" if self.num_processes == 1 else f" x {self.num_processes} processes"
+            raise ValueError(
+                f"ppo.rollout_size: {self.ppo.rollout_size}: make it a multiple of optimizer.batch_size{factor}"
+            )
         if self.kind == "grpo" and self.optimizer.batch_size % self.ppo.group_size:
             raise ValueError(f"optimizer.batch_size: {self.optimizer.batch_size}: make it a multiple of ppo.group_size")
         if self.placebo == "random-reward" and self.kind not in ("ppo", "grpo"):

@@ -130,7 +130,8 @@ def estimate_job(
         seconds += work.decode_steps * one_pass
     else:
         seconds = work.weight * seconds_per_weight
-    num_examples = min(config.examples.num_examples, config.optimizer.max_steps * batch * config.optimizer.accumulation)
+    examples_a_step = batch * config.optimizer.accumulation * config.num_processes
+    num_examples = min(config.examples.num_examples, config.optimizer.max_steps * examples_a_step)
     return JobEstimate(
         memory,
         num_examples,
@@ -143,14 +144,15 @@ def estimate_job(
 
 
 def work_of_step(config: JobConfig, typical_tokens: float) -> Work:
-    """The tokens of one optimizer step on examples of this length (prompt and completion)."""
+    """The tokens of one optimizer step and process on examples of this length (prompt and completion)."""
     examples = config.optimizer.batch_size * config.optimizer.accumulation
     if config.kind not in ("ppo", "grpo"):
         copies = 2 if config.kind == "dpo" else 1
         scored = copies * examples * typical_tokens if config.kind == "dpo" else 0.0
         return Work(copies * examples * typical_tokens, scored, 0.0)
-    steps = max(1, config.ppo.rollout_size * config.ppo.epochs // examples)
-    rollout = config.ppo.rollout_size * typical_tokens
+    own = config.ppo.rollout_size // config.num_processes
+    steps = max(1, own * config.ppo.epochs // examples)
+    rollout = own * typical_tokens
     return Work(examples * typical_tokens, 3 * rollout / steps, config.ppo.max_completion_tokens / steps)
 
 

@@ -17,6 +17,7 @@ _DISK: Final = re.compile(
     r"PytorchStreamWriter failed|unexpected pos \d+ vs",  # what torch.save says when a write fails
     re.I,
 )
+_PEER: Final = re.compile(r"connection closed by peer|connection reset by peer|ncclRemoteError|ncclSystemError", re.I)
 LITTLE_MEMORY: Final = 0.04
 """Share of the memory that was still free at the last heartbeat of a job that was killed for it."""
 
@@ -36,6 +37,8 @@ def explain_failure(error: BaseException) -> str:
         return "the disk is full: free some space, then resume; the last complete checkpoint is intact"
     if isinstance(error, RankingStudioError):
         return str(error)
+    if _PEER.search(text):
+        return "one of the job's processes ended, and no step can be made without it: see the job's log, then resume"
     return f"{text[:300]}: see the job's log"
 
 

@@ -14,13 +14,21 @@ from ranker.errors import CheckpointError, JobError
 from trainer.checkpoints import AsideCheckpoints
 from trainer.config import JobConfig
 from trainer.encoding import Encoder
+from trainer.followers import threads_of
 from trainer.material import Material
 from trainer.memory import ModelShape
 from trainer.policy import Rewards
 from trainer.ppo import PPOConfig, PPOTrainer
 from trainer.preferences import PreferenceTrainer, encode_pairs
 from trainer.rewards import PRESETS
-from trainer.sft import ReadingTrainer, WarmStartTrainer, encode_demonstrations, encode_likelihoods, encode_rationales, mix
+from trainer.sft import (
+    ReadingTrainer,
+    WarmStartTrainer,
+    encode_demonstrations,
+    encode_likelihoods,
+    encode_rationales,
+    mix,
+)
 from trainer.titles import DEFAULT_SCALES, TitleTrainer, encode_titles
 
 
@@ -68,11 +76,15 @@ class CriticTrainer(KeepsRollouts, PPOTrainer):
 
 
 def choose_device(config: JobConfig) -> torch.device:
-    """Raises JobError if a GPU is asked for and there is none."""
-    has_gpu = torch.cuda.is_available()
-    if config.device == "cuda" and not has_gpu:
+    """Raises JobError if GPUs are asked for that are not there."""
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if config.device == "cuda" and not num_gpus:
         raise JobError("device: cuda: this machine has none that PyTorch can use: choose cpu or auto")
-    return torch.device("cuda" if has_gpu and config.device != "cpu" else "cpu")
+    if config.device == "cpu" or not num_gpus:
+        return torch.device("cpu")
+    if config.num_processes > num_gpus:
+        raise JobError(f"num_processes: {config.num_processes}: this machine has {num_gpus} GPUs: lower it")
+    return torch.device("cuda")
 
 
 def choose_dtype(config: JobConfig, device: torch.device) -> torch.dtype:
@@ -90,8 +102,8 @@ def make_learner(config: JobConfig, base: Path, material: Material, out: Path, c
         CheckpointError: if the base model or the adapter to start from does not load.
         JobError: if no example fits.
     """
-    if config.num_threads:
-        torch.set_num_threads(config.num_threads)
+    if config.num_threads or config.num_processes > 1:
+        torch.set_num_threads(config.num_threads or threads_of(config.num_processes))
     set_seed(config.seed)
     device = choose_device(config)
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False, padding_side="left")
@@ -177,6 +189,7 @@ def _arguments(config: JobConfig, out: Path, device: torch.device) -> dict[str, 
         "save_total_limit": config.keep_checkpoints,
         "gradient_checkpointing": config.gradient_checkpointing,
         "use_cpu": device.type == "cpu",
+        "ddp_backend": "gloo" if device.type == "cpu" and config.num_processes > 1 else None,
         "bf16": config.lora is None and config.precision == "bf16",
         "report_to": [],
         "disable_tqdm": True,
@@ -344,7 +357,7 @@ def _rollout_options(config: JobConfig, out: Path, device: torch.device) -> dict
     p = config.ppo
     return {
         **_arguments(config, out, device),
-        "steps_per_generation": p.rollout_size // config.optimizer.batch_size,
+        "steps_per_generation": p.rollout_size // (config.optimizer.batch_size * config.num_processes),
         "num_iterations": p.epochs,
         "max_completion_length": p.max_completion_tokens,
         "temperature": p.temperature,

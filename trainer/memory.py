@@ -76,14 +76,20 @@ def estimate_memory(
     )
 
 
-def check_memory(estimate: MemoryEstimate, available_bytes: int, *, where: str, is_ignored: bool) -> str:
+def check_memory(
+    estimate: MemoryEstimate, available_bytes: int, *, where: str, is_ignored: bool, num_sharing: int = 1
+) -> str:
     """Say what is needed and what is there.
+
+    Args:
+        num_sharing: processes that need as much of the same memory.
 
     Raises:
         JobError: if it does not fit, unless that is to be ignored.
     """
-    needs = f"needs about {estimate.total / _GB:.1f} GB; {where} has {available_bytes / _GB:.1f} GB free"
-    if estimate.total > available_bytes and not is_ignored:
+    needed = num_sharing * estimate.total
+    needs = f"needs about {needed / _GB:.1f} GB; {where} has {available_bytes / _GB:.1f} GB free"
+    if needed > available_bytes and not is_ignored:
         raise JobError(
             f"memory: {needs}: lower optimizer.batch_size or max_prompt_tokens, choose a smaller model, or set "
             "ignore_memory: true"

@@ -260,7 +260,6 @@ class PPOTrainer(AsideCheckpoints, GRPOTrainer):  # type: ignore[misc]
             "rollout": None if is_used_up else self._buffered_inputs,
         }
         torch.save(state, directory / self._state_name())
-        self.accelerator.wait_for_everyone()
 
     def _state_name(self) -> str:
         return f"ppo_state_{self.accelerator.process_index}.pt"

@@ -114,6 +114,11 @@ class Registry:
     def __init__(self, models_dir: Path, *, shipped: Path = SHIPPED_ADAPTER) -> None:
         self._dir, self._shipped = models_dir, shipped
 
+    @property
+    def models_dir(self) -> Path:
+        """Where the models are."""
+        return self._dir
+
     def cards(self) -> list[ModelCard]:
         """All models, the default first, then by name. A card that cannot be read is left out and logged."""
         found = []

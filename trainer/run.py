@@ -1,4 +1,4 @@
-"""The process of one training job: `python -m trainer.run JOB_DIRECTORY MODELS_DIRECTORY`.
+"""The process of one training job: `python -m trainer.run JOB_DIRECTORY MODELS_DIRECTORY [follow]`.
 
 It waits for its turn on the device, estimates its memory, trains, ranks before and after, and says in words how it ended. Everything it says is in
 the job's directory; nobody has to be there to listen. It is started by `trainer.jobs`.
@@ -42,6 +42,7 @@ from trainer.config import JobConfig
 from trainer.estimate import typical_tokens, work_of_step
 from trainer.examples import make_held_out_examples
 from trainer.failures import explain_failure
+from trainer.followers import FOLLOW, Followers, stay_with_leader
 from trainer.jobs import ROOT, Job, Jobs, JobState, process_start_time, write_whole
 from trainer.material import Material, read_material
 from trainer.memory import check_memory, estimate_memory
@@ -60,11 +61,15 @@ OFFLINE: Final = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKEN
 
 def main(arguments: list[str]) -> int:
     """Returns 0 if the job is done or was stopped, 2 for other arguments; whatever goes wrong is put into its status."""
-    if len(arguments) != 2:
-        log.error("usage: python -m trainer.run JOB_DIRECTORY MODELS_DIRECTORY")
+    if len(arguments) not in (2, 3) or arguments[2:] not in ([], [FOLLOW]):
+        log.error("usage: python -m trainer.run JOB_DIRECTORY MODELS_DIRECTORY [follow]")
         return 2
     os.environ.update({name: os.environ.get(name, value) for name, value in OFFLINE.items()})
     job, models_dir = Job(Path(arguments[0])), Path(arguments[1])
+    if arguments[2:]:
+        stay_with_leader()
+        _follow(job, Registry(models_dir))
+        return 0
     sys.excepthook = partial(_say_failed, job)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: job.stop_path.touch())
@@ -111,8 +116,9 @@ def _run(job: Job, registry: Registry) -> tuple[JobState, str]:
     material = read_material(config)
     from trainer.callbacks import Heartbeat
 
+    others = Followers([str(job.directory), str(registry.models_dir)], config.num_processes)
     with Heartbeat(job) as heartbeat:
-        num_steps, is_stopped = _train(job, config, card, material, heartbeat)
+        num_steps, is_stopped = _train(job, config, card, material, heartbeat, others)
         saved = f"checkpoint-{num_steps} is saved"
         if is_stopped and num_steps < config.optimizer.max_steps:
             return JobState.STOPPED, f"stopped; {saved}"
@@ -126,7 +132,7 @@ def _run(job: Job, registry: Registry) -> tuple[JobState, str]:
 
 
 def _train(
-    job: Job, config: JobConfig, card: ModelCard, material: Material, heartbeat: "Heartbeat"
+    job: Job, config: JobConfig, card: ModelCard, material: Material, heartbeat: "Heartbeat", others: Followers
 ) -> tuple[int, bool]:
     """Returns (optimizer steps that are done, somebody has stopped it)."""
     from trainer.callbacks import JobCallback
@@ -138,22 +144,20 @@ def _train(
     if done >= config.optimizer.max_steps:  # transformers' Trainer would take one more step
         return done, False
     callback = JobCallback(job)
-    learner = make_learner(config, Path(card.directory), material, job.checkpoints, [callback])
-    fits = _check_fits(config, learner)
-    learner.trainer.provenance = make_provenance(job, config, card, material)
-    held_out = make_held_out_examples(material.examples, config.measured if config.kind == "titles" else 0)
-    before = measure_before(job, learner.trainer.model, learner.encoder, held_out)
-    job.drop_after(done)
-    left_out = (
-        f"; {learner.num_left_out} examples left out (too long or without a reason)" if learner.num_left_out else ""
-    )
-    _say(job, JobState.RUNNING, f"trains on {learner.num_examples} examples{left_out}; {fits}", optimizer_step=done)
-    started = time.monotonic()
-    learner.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    seconds = time.monotonic() - started
-    num_steps = learner.trainer.state.global_step
-    if newest_checkpoint(job.checkpoints) is None or not (job.checkpoints / f"checkpoint-{num_steps}").is_dir():
-        learner.trainer._save_checkpoint(learner.trainer.model, None)
+    with others:
+        learner = make_learner(config, Path(card.directory), material, job.checkpoints, [callback])
+        fits = _check_fits(config, learner)
+        learner.trainer.provenance = make_provenance(job, config, card, material)
+        held_out = make_held_out_examples(material.examples, config.measured if config.kind == "titles" else 0)
+        before = measure_before(job, learner.trainer.model, learner.encoder, held_out)
+        job.drop_after(done)
+        left_out = (
+            f"; {learner.num_left_out} examples left out (too long or without a reason)" if learner.num_left_out else ""
+        )
+        _say(job, JobState.RUNNING, f"trains on {learner.num_examples} examples{left_out}; {fits}", optimizer_step=done)
+        started = time.monotonic()
+        num_steps = _optimize(job, learner, checkpoint)
+        seconds = time.monotonic() - started
     after = measure_agreement(learner.trainer.model, learner.encoder, held_out)
     held = compare_held_out(before, after)
     tokens = typical_tokens(config, material.examples.train[:SAMPLED])
@@ -161,6 +165,26 @@ def _train(
     made = {"held_out": held, "peak_rss_bytes": heartbeat.peak_bytes, "seconds_per_weight": seconds / weight}
     _write_result(job, learner, num_steps - done, seconds, made)
     return num_steps, callback.is_stopped
+
+
+def _follow(job: Job, registry: Registry) -> None:
+    """Do every step that the leader does (see `trainer.followers`), and say nothing."""
+    from trainer.callbacks import JobCallback
+    from trainer.learner import make_learner
+
+    card, config = _find_base(job.config(), registry)
+    checkpoint = newest_checkpoint(job.checkpoints)
+    learner = make_learner(config, Path(card.directory), read_material(config), job.checkpoints, [JobCallback(job)])
+    _optimize(job, learner, checkpoint)
+
+
+def _optimize(job: Job, learner: "Learner", checkpoint: Path | None) -> int:
+    """Train until it is done or stopped, and leave a checkpoint of the last step. Every process does this together."""
+    learner.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    num_steps: int = learner.trainer.state.global_step
+    if not (job.checkpoints / f"checkpoint-{num_steps}").is_dir():
+        learner.trainer._save_checkpoint(learner.trainer.model, None)
+    return num_steps
 
 
 def _compare(job: Job, config: JobConfig, card: ModelCard, material: Material) -> str:
@@ -229,7 +253,8 @@ def _check_fits(config: JobConfig, learner: "Learner") -> str:
         is_checkpointed=config.gradient_checkpointing,
     )
     where = "the GPU" if is_gpu else "this machine"
-    return check_memory(estimate, available, where=where, is_ignored=config.ignore_memory)
+    sharing = 1 if is_gpu else config.num_processes
+    return check_memory(estimate, available, where=where, is_ignored=config.ignore_memory, num_sharing=sharing)
 
 
 def make_provenance(job: Job, config: JobConfig, card: ModelCard, material: Material) -> Provenance:
