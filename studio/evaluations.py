@@ -29,7 +29,8 @@ from ranker.evaluation.trec import RunFile, load_qrels
 from ranker.schema import Mode, RankingTask, Record
 from ranker.thoughtbank import ThoughtBank, read_bank
 from studio.zeroshot import trained_on
-from trainer.registry import ModelCard, Registry
+from trainer.modelcards import ModelCard
+from trainer.registry import Registry
 
 FindTasks = Callable[[str], Sequence[RankingTask] | None]
 """Name -> the tasks of a stored dataset, or None if there is none."""

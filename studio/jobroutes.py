@@ -15,8 +15,8 @@ from studio.inspector import describe_example, example_of_rollout, example_of_ta
 from studio.store import NotStoredError
 from studio.training import JobRequest, describe_plan
 from trainer.examples import TrainingExample
+from trainer.modelcards import ModelCard
 from trainer.orders import tiers_of_labels
-from trainer.registry import ModelCard
 
 MAX_LOOKED_AT = 100
 """Tasks of a dataset among which the inspector looks for one with labels."""

@@ -26,8 +26,9 @@ from trainer.config import JobConfig, make_config, overlay
 from trainer.estimate import JobEstimate, estimate_job, read_shape
 from trainer.examples import make_training_examples
 from trainer.jobs import ACTIVE, Job, Jobs, JobState, JobStatus, describe_resume
+from trainer.modelcards import ModelCard
 from trainer.orders import tiers_of_labels
-from trainer.registry import ModelCard, Registry
+from trainer.registry import Registry
 
 SAMPLED_EXAMPLES: Final = 48
 PLACEHOLDER: Final = {"tasks": ["from the store"]}

@@ -21,7 +21,8 @@ from ranker.datasets import dump_tasks, import_source
 from ranker.schema import RankingTask, Record
 from trainer.checkpoints import PROVENANCE, read_provenance
 from trainer.fetch import SMOLLM2
-from trainer.registry import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE_MODEL, SHIPPED_ADAPTER
+from trainer.modelcards import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from trainer.registry import BASE_MODEL, SHIPPED_ADAPTER
 
 log = logging.getLogger(__name__)
 

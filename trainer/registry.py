@@ -9,18 +9,17 @@ A directory without a card is not a model: an interrupted set-up leaves nothing 
 know how a model is run (`ranker.backends`) or trained.
 """
 
-import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from filelock import FileLock, Timeout
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from ranker.backends import Backend, load_backend
 from ranker.backends.openai.settings import ServerSettings
@@ -30,6 +29,16 @@ from ranker.schema import Record
 from trainer.checkpoints import PROVENANCE, Provenance, read_provenance
 from trainer.fetch import SMOLLM2, SOURCE_ROOT, fetch_model
 from trainer.hub import download_repository
+from trainer.modelcards import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CARD,
+    ModelCard,
+    hash_adapter,
+    read_card,
+    write_atomically,
+    write_card,
+)
 from trainer.modelfiles import ModelFiles, Report, hash_files, inspect_model
 
 log = logging.getLogger(__name__)
@@ -39,73 +48,16 @@ BASE_MODEL: Final = "smollm2-135m-instruct"
 SHIPPED_MODEL: Final = "iranker-135m"
 """The base model with the adapter that comes with the studio: the default, until another is promoted."""
 SHIPPED_ADAPTER: Final = SOURCE_ROOT / "assets" / SHIPPED_MODEL
-CARD: Final = "model.json"
 MAX_PREVIOUS: Final = 20
 """How many promotions can be taken back."""
-ADAPTER_CONFIG: Final = "adapter_config.json"
-ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-
-
-class ModelCard(Record):
-    """What is known of a model without loading it."""
-
-    name: str
-    engine: Literal["transformers", "vllm", "openai", "scripted"] = "transformers"
-    directory: str = "."
-    """Where the files are: absolute once it is read; in the file, relative to the card."""
-    adapter: str | None = None
-    """A LoRA adapter that is merged into the model while it is loaded: absolute once it is read."""
-    answer_format: AnswerFormat = AnswerFormat.FREE
-    """How a decision is taken from it: `scored` for a model that was not trained on the format."""
-    think_tokens: int | None = None
-    """Budget of a thought that it was trained with, in tokens; None = not known."""
-    source: str = ""
-    """Where it came from: a package, a hub id or a path."""
-    license: str | None = None
-    sha256: str | None = None
-    """Over config and weights in `directory` (`trainer.modelfiles.hash_files`)."""
-    adapter_sha256: str | None = None
-    """Over the adapter's config and weights."""
-    num_parameters: int | None = None
-    added_at: str = ""
-    """ISO 8601, UTC."""
-    server: ServerSettings | None = None
-    """Of the engine `openai`: where it is and what it was found to do."""
-    options: Mapping[str, float] = Field(default_factory=dict)
-    """Arguments of the engine (`delay_s` of the scripted one)."""
-
-    def ranking_defaults(self) -> dict[str, AnswerFormat | int]:
-        """How this model is asked unless somebody says otherwise: fields of `RankConfig`."""
-        known = {} if self.think_tokens is None else {"think_tokens": self.think_tokens}
-        return {"answer_format": self.answer_format, **known}
-
-    @property
-    def weights_sha256(self) -> str | None:
-        """Of everything that decides, the adapter included; None where it is not known."""
-        if self.adapter is None or self.sha256 is None or self.adapter_sha256 is None:
-            return self.sha256
-        return hashlib.sha256(f"{self.sha256} {self.adapter_sha256}".encode()).hexdigest()
-
-    @property
-    def has_files(self) -> bool:
-        """Whether there are config and weights in `directory`."""
-        return self.engine in ("transformers", "vllm")
 
 
 class _Pointer(Record):
     model: str
     previous: tuple[str, ...] = ()
     """What was promoted before, the last one last."""
-
-
-def write_card(models_dir: Path, card: ModelCard) -> ModelCard:
-    """Write `models/<name>/model.json`, whole or not at all; returns the card as it will be read."""
-    directory = models_dir / card.name
-    directory.mkdir(parents=True, exist_ok=True)
-    _write_atomically(directory / CARD, card.model_dump_json(indent=2))
-    return _read_card(directory)
 
 
 class Registry:
@@ -124,7 +76,7 @@ class Registry:
         found = []
         for path in sorted(self._dir.glob(f"[!.]*/{CARD}")):
             try:
-                found.append(_read_card(path.parent))
+                found.append(read_card(path.parent))
             except CheckpointError as error:
                 log.warning("%s", error)
         default = self.default_name()
@@ -157,7 +109,7 @@ class Registry:
         """
         wanted = name or self.default_name()
         if NAME.fullmatch(wanted) and (self._dir / wanted / CARD).is_file():
-            return _read_card(self._dir / wanted)
+            return read_card(self._dir / wanted)
         if wanted == BASE_MODEL:
             raise CheckpointError(f"models: {wanted}: is not here yet: run `python launch.py` once with a network")
         known = ", ".join(card.name for card in self.cards()) or "none"
@@ -237,7 +189,7 @@ class Registry:
         """Does the studio bring an adapter that is not here yet, or another one than is here?"""
         if not self._shipped_fits():
             return False
-        return not self.has(SHIPPED_MODEL) or self.card(SHIPPED_MODEL).adapter_sha256 != _hash_adapter(self._shipped)
+        return not self.has(SHIPPED_MODEL) or self.card(SHIPPED_MODEL).adapter_sha256 != hash_adapter(self._shipped)
 
     def undo_promote(self) -> str:
         """Make the model the default that was so before the last promotion; returns its name.
@@ -254,7 +206,7 @@ class Registry:
 
     def _point(self, pointer: _Pointer) -> None:
         self._dir.mkdir(parents=True, exist_ok=True)
-        _write_atomically(self._dir / "default.json", pointer.model_dump_json())
+        write_atomically(self._dir / "default.json", pointer.model_dump_json())
 
     def fetch_default(self, report: Report | None = None) -> ModelCard:
         """Set the built-in models up if they are not here yet. Only one process does so at a time; the others wait.
@@ -322,9 +274,9 @@ class Registry:
         problems = []
         for path in sorted(self._dir.glob(f"[!.]*/{CARD}")):
             try:
-                card = _read_card(path.parent)
+                card = read_card(path.parent)
                 known = card.adapter_sha256
-                if card.adapter is not None and known is not None and _hash_adapter(Path(card.adapter)) != known:
+                if card.adapter is not None and known is not None and hash_adapter(Path(card.adapter)) != known:
                     problems.append(f"{card.adapter}: changed since it was added: add it again")
                 if card.has_files:
                     _, sha256 = _examine(Path(card.directory), report or _ignore)
@@ -400,7 +352,7 @@ class Registry:
         where = "the adapter of the studio" if path == self._shipped else str(path)
         made = _made_of(provenance, name, f"{provenance.base_model} + {where}")
         return write_card(
-            self._dir, base.model_copy(update={**made, "adapter": "adapter", "adapter_sha256": _hash_adapter(target)})
+            self._dir, base.model_copy(update={**made, "adapter": "adapter", "adapter_sha256": hash_adapter(target)})
         )
 
     def _add_from_hub(
@@ -424,12 +376,12 @@ class Registry:
         """Check a finished directory, write its card, and move it to its place in one go."""
         files, sha256 = _examine(directory, report)
         known = {"license": card.license or files.license, "num_parameters": files.num_parameters, "sha256": sha256}
-        _write_atomically(directory / CARD, card.model_copy(update=known).model_dump_json(indent=2))
+        write_atomically(directory / CARD, card.model_copy(update=known).model_dump_json(indent=2))
         target = self._dir / card.name
         if target.exists():
             shutil.rmtree(target)
         directory.rename(target)
-        return _read_card(target)
+        return read_card(target)
 
     @contextmanager
     def _lock(self, report: Report) -> Iterator[None]:
@@ -455,14 +407,6 @@ def _examine(directory: Path, report: Report) -> _Examined:
     return _Examined(files, hash_files([directory / "config.json", *files.weights], report))
 
 
-def _hash_adapter(directory: Path) -> str:
-    """Raises CheckpointError if it cannot be read."""
-    try:
-        return hash_files([directory / ADAPTER_CONFIG, directory / ADAPTER_WEIGHTS])
-    except OSError as error:
-        raise CheckpointError(f"{error.filename}: {error.strerror}: delete the model and add it again") from error
-
-
 def _made_of(provenance: Provenance, name: str, source: str) -> dict[str, Any]:
     """Fields of the card of what a job made."""
     return {
@@ -472,27 +416,6 @@ def _made_of(provenance: Provenance, name: str, source: str) -> dict[str, Any]:
         "source": source,
         "added_at": _now(),
     }
-
-
-def _read_card(directory: Path) -> ModelCard:
-    path = directory / CARD
-    try:
-        card = ModelCard.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise CheckpointError(f"{path}: {place}: {first['msg']}: delete the folder and add the model again") from error
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}: delete the folder and add the model again") from error
-    adapter = None if card.adapter is None else str((directory / card.adapter).resolve())
-    place = str((directory / card.directory).resolve())
-    return card.model_copy(update={"name": directory.name, "directory": place, "adapter": adapter})
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text + "\n", encoding="utf-8")
-    part.replace(path)
 
 
 def _now() -> str:

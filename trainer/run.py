@@ -46,7 +46,8 @@ from trainer.followers import FOLLOW, Followers, stay_with_leader
 from trainer.jobs import ROOT, Job, Jobs, JobState, process_start_time, write_whole
 from trainer.material import Material, read_material
 from trainer.memory import check_memory, estimate_memory
-from trainer.registry import ADAPTER_CONFIG, ModelCard, Registry
+from trainer.modelcards import ADAPTER_CONFIG, ModelCard
+from trainer.registry import Registry
 
 if TYPE_CHECKING:
     from trainer.callbacks import Heartbeat

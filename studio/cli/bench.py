@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ranker.bench.peers import Peer
     from ranker.bench.runner import Bench
     from ranker.schema import RankingTask
-    from trainer.registry import ModelCard
+    from trainer.modelcards import ModelCard
 
 _SAMPLE = Path(__file__).parents[2] / "assets" / "samples" / "recommendation.jsonl"
 

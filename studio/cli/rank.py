@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from ranker.schema import RankingTask, RankingTrace
     from studio.runsummary import RunSummary
     from studio.settings import Settings
-    from trainer.registry import ModelCard, Registry
+    from trainer.modelcards import ModelCard
+    from trainer.registry import Registry
 
 INTERRUPTED = 130
 _FLAGS = {"last_pool": "--last", "tail_share": "--tail"}

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from ranker.datasets.questions import Question
     from ranker.reasoning import Accuracy, ReasoningResults
-    from trainer.registry import ModelCard, Registry
+    from trainer.modelcards import ModelCard
+    from trainer.registry import Registry
 
 _LIMIT = 100
 

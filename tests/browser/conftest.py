@@ -18,7 +18,7 @@ from ranker.schema import Mode
 from studio.library import Library
 from studio.settings import Settings
 from studio.store import Store
-from trainer.registry import ModelCard, write_card
+from trainer.modelcards import ModelCard, write_card
 
 START_S = 60
 expect.set_options(timeout=15_000)

@@ -14,7 +14,7 @@ from studio.settings import Settings
 from studio.store import Store
 from trainer.config import make_config
 from trainer.jobs import ACTIVE, Jobs, JobState
-from trainer.registry import ModelCard, write_card
+from trainer.modelcards import ModelCard, write_card
 from trainer.simulate import simulate_corrections
 
 YEARS = (1931, 1994, 1967, 2003)

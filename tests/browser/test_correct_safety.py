@@ -22,7 +22,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from studio.settings import Settings
 from studio.store import Store
-from trainer.registry import ModelCard, write_card
+from trainer.modelcards import ModelCard, write_card
 
 
 def test_a_draft_is_there_again_after_a_reload_and_in_another_browser(

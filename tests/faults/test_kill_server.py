@@ -17,7 +17,7 @@ from ranker.schema import Candidate, Domain, RankingTask
 from studio.app import open_context
 from studio.settings import Settings
 from studio.store import Store, TraceState
-from trainer.registry import ModelCard, write_card
+from trainer.modelcards import ModelCard, write_card
 
 SERVER = """
 import sys

@@ -21,7 +21,7 @@ from studio.app import open_context
 from studio.context import Context
 from studio.settings import Settings
 from studio.store import Store, StoredTrace
-from trainer.registry import ModelCard, write_card
+from trainer.modelcards import ModelCard, write_card
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from ranker.schema import Candidate, Domain, RankingTask
 from ranker.tracefile import read_traces
 from studio.cli import main
 from studio.cli.parser import make_parser, parse
-from trainer.registry import ModelCard, write_card
+from trainer.modelcards import ModelCard, write_card
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ import pytest
 
 from ranker.elimination import AnswerFormat
 from studio.cli import main
-from trainer.registry import ModelCard, write_card
+from trainer.modelcards import ModelCard, write_card
 
 SAMPLES = Path(__file__).resolve().parents[2] / "assets" / "samples"
 

@@ -12,7 +12,7 @@ from studio.app import create_app
 from studio.settings import Settings
 from trainer.config import make_config
 from trainer.jobs import Jobs
-from trainer.registry import ModelCard, write_card
+from trainer.modelcards import ModelCard, write_card
 
 TASK = RankingTask(
     task_id="f1",

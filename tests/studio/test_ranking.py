@@ -14,7 +14,8 @@ from studio.app import open_context
 from studio.context import Context
 from studio.settings import Settings
 from studio.store import StoredTrace, TraceState
-from trainer.registry import ModelCard, Registry, write_card
+from trainer.modelcards import ModelCard, write_card
+from trainer.registry import Registry
 
 Wait = Callable[[str], StoredTrace]
 MakeTask = Callable[..., RankingTask]

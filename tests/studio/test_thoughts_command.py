@@ -9,7 +9,7 @@ from ranker.elimination import AnswerFormat
 from ranker.tracefile import read_traces
 from studio.cli import main
 from trainer.config import read_config
-from trainer.registry import ModelCard, write_card
+from trainer.modelcards import ModelCard, write_card
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = str(ROOT / "assets" / "samples" / "passage.jsonl")

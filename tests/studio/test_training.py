@@ -25,7 +25,8 @@ from trainer.checkpoints import newest_checkpoint, read_provenance
 from trainer.corrections import load_corrections
 from trainer.examples import is_held_out
 from trainer.jobs import JobState
-from trainer.registry import BASE_MODEL, ModelCard, write_card
+from trainer.modelcards import ModelCard, write_card
+from trainer.registry import BASE_MODEL
 from trainer.simulate import simulate_corrections
 
 TINY: dict[str, Any] = {

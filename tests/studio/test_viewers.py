@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from ranker.schema import Candidate, Domain, RankingTask
-from trainer.registry import ModelCard, write_card
+from trainer.modelcards import ModelCard, write_card
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = """

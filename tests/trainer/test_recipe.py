@@ -9,8 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from ranker.elimination import AnswerFormat
 from trainer.checkpoints import Provenance
+from trainer.modelcards import ModelCard, write_card
 from trainer.recipe import ship
-from trainer.registry import BASE_MODEL, SHIPPED_MODEL, ModelCard, Registry, write_card
+from trainer.registry import BASE_MODEL, SHIPPED_MODEL, Registry
 
 PROVENANCE = Provenance(
     job_id="20261125-000000-abcd",

@@ -9,7 +9,8 @@ import pytest
 
 from ranker.elimination import AnswerFormat
 from ranker.errors import CheckpointError, UsageError
-from trainer.registry import BASE_MODEL, ModelCard, Registry, write_card
+from trainer.modelcards import ModelCard, write_card
+from trainer.registry import BASE_MODEL, Registry
 
 MakeModel = Callable[..., Path]
 

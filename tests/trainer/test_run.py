@@ -26,7 +26,8 @@ from trainer.corrections import dump_corrections
 from trainer.examples import is_held_out
 from trainer.failures import NotFiniteError, explain_failure
 from trainer.jobs import Job, Jobs, JobState
-from trainer.registry import ModelCard, Registry, write_card
+from trainer.modelcards import ModelCard, write_card
+from trainer.registry import Registry
 from trainer.run import _run
 from trainer.simulate import simulate_corrections
 

@@ -8,7 +8,7 @@ import pytest
 
 from studio.cli import main
 from trainer.jobs import Jobs, JobState
-from trainer.registry import ModelCard, write_card
+from trainer.modelcards import ModelCard, write_card
 
 
 @pytest.fixture
