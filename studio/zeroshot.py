@@ -31,7 +31,7 @@ def write_zero_shot_jobs(
     Args:
         from_dir: raw files of the presets.
         directory: where to write; made if it is not there.
-        model: that is trained; None = the default.
+        model: that is trained; None = the plain base model, which has seen none of them.
         presets: instead of the protocol's.
         limit: tasks a set, where it is fewer than `TASKS_A_SET`.
 

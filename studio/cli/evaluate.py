@@ -207,6 +207,7 @@ def _write_configs(arguments: argparse.Namespace) -> int:
     """The jobs of the zero-shot protocol, and what to do with them."""
     from ranker.evaluation import ZERO_SHOT
     from studio.zeroshot import write_zero_shot_jobs
+    from trainer.registry import BASE_MODEL
 
     if arguments.protocol != ZERO_SHOT or arguments.from_dir is None:
         raise _usage(f"--configs: needs --protocol {ZERO_SHOT} and --from DIR: the models are trained on those files")
@@ -225,7 +226,7 @@ def _write_configs(arguments: argparse.Namespace) -> int:
     for path in jobs:
         print(f"  python launch.py train {shlex.quote(str(path))}")
         print(f"  python launch.py models add CHECKPOINT --as {path.stem}")
-    names = ",".join(["default" if model is None else model, *(path.stem for path in jobs)])
+    names = ",".join([model or BASE_MODEL, *(path.stem for path in jobs)])
     words = [
         "python",
         "launch.py",
