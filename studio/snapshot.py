@@ -40,6 +40,7 @@ def trace_json(stored: StoredTrace) -> dict[str, Any]:
         "mode": stored.mode.value,
         "seed": stored.seed,
         "think_tokens": stored.config.get("think_tokens"),
+        "answer_format": stored.config.get("answer_format"),
         "parent_trace_id": stored.parent_trace_id,
         "branch_step_index": stored.branch_step_index,
         "created_at": stored.created_at,

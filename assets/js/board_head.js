@@ -67,6 +67,9 @@ export function origin(trace) {
   return [domain, trace.dataset, trace.task_id].filter(Boolean).join("  ·  ");
 }
 
+/** A model that decides by likelihood writes nothing, whatever budget was given. */
+const howAsked = (trace) => (trace.answer_format === "likelihood" ? "by likelihood" : trace.think_tokens && `${trace.think_tokens} thinking tokens`);
+
 function context(trace) {
   const parts = [];
   if (trace.query.length > LONG_QUERY) parts.push(h("details.rs-details", {}, h("summary", {}, "Whole query"), h("p.rs-prose", {}, trace.query)));
@@ -77,7 +80,7 @@ function context(trace) {
   }
   if (trace.criterion) parts.push(h("p.rs-criterion", {}, h("span.rs-quiet", {}, "Best means "), trace.criterion));
   if (trace.model) {
-    const settings = [trace.model, trace.mode, trace.think_tokens && `${trace.think_tokens} thinking tokens`, `seed ${trace.seed}`];
+    const settings = [trace.model, trace.mode, howAsked(trace), `seed ${trace.seed}`];
     parts.push(h("p.rs-quiet", {}, settings.filter(Boolean).join("  ·  ")));
   }
   return parts;
