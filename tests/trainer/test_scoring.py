@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 
 from ranker.backends import ScoreRequest
 from ranker.backends.local import load_local
@@ -16,6 +16,7 @@ from trainer.encoding import Encoder
 from trainer.examples import TrainingExample
 from trainer.orders import grade_exclusions
 from trainer.scoring import pack_titles, score_titles
+from trainer.sft import IGNORED, ReadingTrainer, encode_likelihoods, pad_rows
 from trainer.titles import known_pairs, title_loss
 
 TASK = RankingTask(
@@ -121,3 +122,25 @@ LOSSES = [
 def test_losses_by_hand(loss: str, scores: list[float], expected: torch.Tensor) -> None:
     found = title_loss(torch.tensor(scores), example(("a", "b", "c")), loss)
     assert found.item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_reading_is_taught_by_the_likelihood_of_what_counts_alone(toy, toy_model_dir: Path, tmp_path: Path) -> None:
+    """Rows of unequal length in one batch: the loss is the mean over their taught tokens, whatever pads them."""
+    model, encoder = toy
+    tasks = [
+        TASK.model_copy(update={"domain": Domain.RECOMMENDATION, "history": h}) for h in (("Alien",), ("A", "B", "C"))
+    ]
+    examples = [example(("a", "b", "c")).model_copy(update={"task": task}) for task in tasks]
+    rows = encode_likelihoods(encoder, examples, 400)
+    assert len(rows[0]["input_ids"]) < len(rows[1]["input_ids"])
+    trainer = ReadingTrainer(
+        model=model, args=TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to=[]), pad_id=0
+    )
+    loss = trainer.compute_loss(model, pad_rows(rows, 0))
+    expected = []
+    for row in rows:
+        log_probs = model(torch.tensor([row["input_ids"]])).logits[0].log_softmax(-1)
+        taught = [(k, i) for k, i in enumerate(row["labels"]) if i != IGNORED]
+        assert encoder.tokenizer.decode([i for _, i in taught]).startswith("- "), "the header is not taught"
+        expected += [-log_probs[k - 1, i].item() for k, i in taught]
+    assert loss.item() == pytest.approx(sum(expected) / len(expected), abs=1e-5)
