@@ -184,8 +184,8 @@ class _Run:
                 if (answer := journal.get(AnswerKey(dataset.key, key, seed, task.task_id))) is not None:
                     answers[seed, task.task_id] = answer
         num_all = len(tasks) * len(seeds)
-        if len(answers) == num_all and self._has(dataset, key, tasks, seeds):
-            return
+        if len(answers) in (0, num_all) and self._has(dataset, key, tasks, seeds):
+            return  # the row is whole, even if the answers behind it are on another machine
         size = _CHUNK_TASKS if plan.row_s is None else _BOUNDED_CHUNK_TASKS
         end = inf if plan.row_s is None else time.monotonic() + plan.row_s
         if self._kept is not None:

@@ -120,6 +120,23 @@ def test_a_run_that_was_stopped_goes_on_and_ends_as_if_it_had_not(dataset: Evalu
     assert run_evaluation(Plan(datasets=[dataset], systems=[_system(idle)]), out, command="c").rows == resumed.rows
 
 
+def test_a_results_file_alone_is_enough_to_go_on(dataset: EvaluationSet, tmp_path: Path) -> None:
+    """Its answers were left on another machine: whole rows stay, others are made from the beginning."""
+    out = tmp_path / "r.json"
+    first = Plan(datasets=[dataset], systems=[_baseline("bm25"), _system(CountingBackend())])
+    whole = run_evaluation(first, out, command="c")
+    journal_path(out).unlink()
+    idle = CountingBackend(fail_after=0)
+    again = run_evaluation(Plan(datasets=[dataset], systems=[_baseline("bm25"), _system(idle)]), out, command="c")
+    assert again.rows == whole.rows
+    asked = CountingBackend()
+    more = run_evaluation(
+        Plan(datasets=[dataset], systems=[_system(idle), _system(asked, Mode.DIRECT)]), out, command="c"
+    )
+    assert [r.system for r in more.rows] == ["bm25", "scripted/iterative@64", "scripted/direct@64"]
+    assert asked.num_calls > 0 and journal_path(out).exists()
+
+
 def test_other_systems_join_the_same_file_and_changed_data_leave_it(
     dataset: EvaluationSet, make_task: Callable[..., RankingTask], tmp_path: Path
 ) -> None:
