@@ -9,12 +9,10 @@ from safetensors.torch import load_file, save_file
 
 from ranker.elimination import AnswerFormat
 from trainer.checkpoints import Provenance
-from trainer.config import make_config as job_config
 from trainer.modelcards import ModelCard, write_card
-from trainer.recipe import SHARES, draw_tasks, make_config, make_more_config, make_reasons_config, ship
+from trainer.recipe import ship
 from trainer.registry import BASE_MODEL, SHIPPED_MODEL, Registry
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 PROVENANCE = Provenance(
     job_id="20261125-000000-abcd",
     kind="sft",
@@ -101,23 +99,3 @@ def test_an_adapter_for_other_weights_is_left_out(shipped: Path, tmp_path: Path)
     registry = registry_with_base(tmp_path, shipped, "another==1")
     assert registry.is_set_up() and registry.fetch_default().name == BASE_MODEL
     assert not registry.has(SHIPPED_MODEL)
-
-
-def test_the_configurations_are_jobs_and_the_second_reads_on() -> None:
-    first, more, reasons = (
-        make(["films.jsonl"], 4_000) for make in (make_config, make_more_config, make_reasons_config)
-    )
-    assert [job_config(raw).answer_format for raw in (first, more, reasons)] == ["likelihood", "likelihood", "free"]
-    assert first["lora"] == more["lora"], "the second trains the adapter of the first"
-    assert more["optimizer"]["schedule"] == first["optimizer"]["schedule"], "what a job does not say is as in the first"
-
-
-@pytest.mark.data
-@pytest.mark.skipif(not DATA.is_dir(), reason="the public data sets are not here")
-def test_no_two_jobs_take_the_same_task() -> None:
-    share = next(s for s in SHARES if s.name == "movie-100k")
-    drawn = draw_tasks(share, DATA)
-    assert [len(tasks) for tasks in drawn] == [share.num_tasks, share.num_more, share.num_reasons]
-    ids = [t.task_id for tasks in drawn for t in tasks]
-    assert len(set(ids)) == len(ids)
-    assert max(len(t.history) for t in drawn.first) == 20 < max(len(t.history) for t in drawn.more)
