@@ -22,7 +22,7 @@ from ranker.schema import RankingTask, Record
 from trainer.checkpoints import PROVENANCE, read_provenance
 from trainer.fetch import SMOLLM2
 from trainer.modelcards import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from trainer.registry import BASE_MODEL, SHIPPED_ADAPTERS, SHIPPED_MODEL
+from trainer.registry import BASE_MODEL, SHIPPED_ADAPTER
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ def main(arguments: list[str]) -> int:
     data.add_argument("--out", type=Path, required=True, metavar="WORK")
     shipping = actions.add_parser("ship", help="put the adapter of a checkpoint into assets/")
     shipping.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    shipping.add_argument("--to", type=Path, default=SHIPPED_ADAPTERS[SHIPPED_MODEL], metavar="DIRECTORY")
+    shipping.add_argument("--to", type=Path, default=SHIPPED_ADAPTER, metavar="DIRECTORY")
     options = parser.parse_args(arguments)
     if options.action == "data":
         write_data(options.source, options.out)

@@ -42,7 +42,7 @@ def shipped(tmp_path: Path) -> Path:
 def registry_with_base(tmp_path: Path, shipped: Path, source: str) -> Registry:
     models = tmp_path / "models"
     write_card(models, ModelCard(name=BASE_MODEL, source=source, sha256="2" * 64, answer_format=AnswerFormat.SCORED))
-    return Registry(models, shipped={SHIPPED_MODEL: shipped})
+    return Registry(models, shipped=shipped)
 
 
 def test_what_is_shipped_names_no_path_and_keeps_the_weights(shipped: Path) -> None:
