@@ -6,6 +6,7 @@ with it. They meet through the variables that torch.distributed reads; accelerat
 ends by itself; a leader that loses a follower fails, and the job is resumed from its last checkpoint. Ours.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -70,7 +71,8 @@ class Followers:
 
         end = time.monotonic() + _END_S
         for process in self._processes:
-            process.wait(timeout=max(0.1, end - time.monotonic()))
+            with contextlib.suppress(subprocess.TimeoutExpired):  # everything is saved: it may as well be killed
+                process.wait(timeout=max(0.1, end - time.monotonic()))
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
