@@ -2,7 +2,8 @@
 
     none      without a thought
     other     behind a thought about another task
-    renamed   behind the same thought with two names exchanged: the answer's, and that of another candidate that it names
+    renamed   behind the same thought with two names exchanged: the answer's, and that of another candidate of the pool (the first
+              other one that it names, else the next one shown)
 
 A step's answer is the most probable title of its pool behind the prompt and thought that the trace has; only the thought differs
 between the four. Where the answer stays whatever the thought says, the thought is decoration. A model that reads its reason changes
@@ -50,7 +51,7 @@ class ThoughtCheck(Record):
     names_answer: bool
     """Whether the thought names the answer."""
     answers: Mapping[Change, str]
-    """candidate_id; without `renamed` where the thought names fewer than two of the pool."""
+    """candidate_id; without `renamed` where the thought does not name the answer."""
     distances: Mapping[Change, float]
     """Half the summed differences of the pool's probabilities (total variation), in [0, 1]."""
     partner_id: str | None = None
@@ -164,7 +165,9 @@ async def _check(one: _Thinking, backend: Backend) -> ThoughtCheck:
     stated = await _decide(one.step.prompt, thought, pool, backend)
     answer_id = _most_probable(stated)
     named = named_candidates(thought, pool)
-    partner_id = next((i for i in named if i != answer_id), None) if answer_id in named else None
+    shown = [c.candidate_id for c in pool]
+    after = [*shown[shown.index(answer_id) + 1 :], *shown]
+    partner_id = next(i for i in (*named, *after) if i != answer_id) if answer_id in named else None
     thoughts = {Change.NONE: "", Change.OTHER: one.other}
     if partner_id is not None:
         titles = one.task.candidate(answer_id).title, one.task.candidate(partner_id).title

@@ -111,6 +111,17 @@ def test_a_model_that_does_not_read_never_moves() -> None:
     assert found.follows is not None and found.follows.mean == 0
 
 
+def test_where_the_answer_alone_is_named_the_next_candidate_takes_its_name() -> None:
+    tasks = {i: make_task(i) for i in THOUGHTS}
+    found = asyncio.run(
+        measure_faithfulness(tasks, [make_trace("t1", "Heat goes."), make_trace("t2", "It is loud.")], Reader())
+    )
+    first, second = found.checks
+    assert (first.answer_id, first.partner_id, first.answers[Change.RENAMED]) == ("c", "a", "a")
+    assert second.partner_id is None and Change.RENAMED not in second.answers, "nobody is named"
+    assert found.num_renamed == 1
+
+
 def test_a_limit_spreads_over_all() -> None:
     assert measure(Reader(), limit=1).num_steps == 1
 
