@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from ranker.errors import DatasetError
 from ranker.schema import Record
 from studio.evaluations import EvaluationRequest
-from trainer.jobs import process_start_time, write_whole
+from trainer.checkpoints import write_whole
+from trainer.jobs import process_start_time
 
 EVALUATION_ID: Final = re.compile(r"\d{8}-\d{6}-[a-z0-9]{4}")
 STARTING_GRACE_S: Final = 60.0

@@ -10,8 +10,9 @@ from typing import Any
 import psutil
 from transformers import TrainerCallback
 
+from trainer.checkpoints import write_whole
 from trainer.failures import check_finite
-from trainer.jobs import Job, JobState, write_whole
+from trainer.jobs import Job, JobState
 
 HEARTBEAT_S = 2.0
 

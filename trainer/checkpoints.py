@@ -82,6 +82,13 @@ class AsideCheckpoints:
         """What a subclass adds to a checkpoint."""
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
 def settle(final: Path, optimizer_step: int, provenance: Provenance | None, limit: int | None) -> Path:
     """Give a finished checkpoint its name, and drop the oldest beyond `limit`."""
     written = final / PARTIAL / f"{PREFIX}{optimizer_step}"

@@ -17,9 +17,10 @@ from ranker.metrics import random_floor_mrr, reciprocal_rank
 from ranker.prompts import render_exclusion
 from ranker.schema import CorrectionKind, RankingTask
 from ranker.statistics import bootstrap_interval, compare
+from trainer.checkpoints import write_whole
 from trainer.config import JobConfig
 from trainer.examples import ExampleSet
-from trainer.jobs import Job, write_whole
+from trainer.jobs import Job
 from trainer.material import Material
 from trainer.orders import grade_step, tiers_of_correction
 

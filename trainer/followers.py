@@ -50,8 +50,6 @@ class Followers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._num_processes == 1:
-            return
         try:
             if error is None:
                 self._leave()

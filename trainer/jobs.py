@@ -30,7 +30,7 @@ from pydantic import ValidationError
 
 from ranker.errors import JobError, UsageError
 from ranker.schema import Record
-from trainer.checkpoints import newest_checkpoint
+from trainer.checkpoints import newest_checkpoint, write_whole
 from trainer.config import DataFiles, JobConfig, dump_config, make_config, overlay, read_config
 from trainer.failures import explain_disappearance
 from trainer.registry import Registry
@@ -339,13 +339,6 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
         for line in lines:
             if line.endswith("\n"):
                 yield json.loads(line)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 def describe_resume(job: Job) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from ranker.statistics import bootstrap_interval, compare
+from trainer.checkpoints import write_whole
 from trainer.encoding import Encoder
 from trainer.examples import TrainingExample
-from trainer.jobs import Job, write_whole
+from trainer.jobs import Job
 from trainer.scoring import pack_titles, score_titles
 from trainer.titles import known_pairs
 

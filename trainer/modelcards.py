@@ -11,6 +11,7 @@ from ranker.backends.openai.settings import ServerSettings
 from ranker.elimination import AnswerFormat
 from ranker.errors import CheckpointError
 from ranker.schema import Record
+from trainer.checkpoints import write_whole
 from trainer.modelfiles import hash_files
 
 CARD: Final = "model.json"
@@ -68,7 +69,7 @@ def write_card(models_dir: Path, card: ModelCard) -> ModelCard:
     """Write `models/<name>/model.json`, whole or not at all; returns the card as it will be read."""
     directory = models_dir / card.name
     directory.mkdir(parents=True, exist_ok=True)
-    write_atomically(directory / CARD, card.model_dump_json(indent=2))
+    write_whole(directory / CARD, card.model_dump_json(indent=2) + "\n")
     return read_card(directory)
 
 
@@ -94,10 +95,3 @@ def hash_adapter(directory: Path) -> str:
         return hash_files([directory / ADAPTER_CONFIG, directory / ADAPTER_WEIGHTS])
     except OSError as error:
         raise CheckpointError(f"{error.filename}: {error.strerror}: delete the model and add it again") from error
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one; a line end is added."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text + "\n", encoding="utf-8")
-    part.replace(path)

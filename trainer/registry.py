@@ -26,7 +26,7 @@ from ranker.backends.openai.settings import ServerSettings
 from ranker.elimination import AnswerFormat
 from ranker.errors import CheckpointError, UsageError
 from ranker.schema import Record
-from trainer.checkpoints import PROVENANCE, Provenance, read_provenance
+from trainer.checkpoints import PROVENANCE, Provenance, read_provenance, write_whole
 from trainer.fetch import SMOLLM2, SOURCE_ROOT, fetch_model
 from trainer.hub import download_repository
 from trainer.modelcards import (
@@ -36,7 +36,6 @@ from trainer.modelcards import (
     ModelCard,
     hash_adapter,
     read_card,
-    write_atomically,
     write_card,
 )
 from trainer.modelfiles import ModelFiles, Report, hash_files, inspect_model
@@ -210,7 +209,7 @@ class Registry:
 
     def _point(self, pointer: _Pointer) -> None:
         self._dir.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._dir / "default.json", pointer.model_dump_json())
+        write_whole(self._dir / "default.json", pointer.model_dump_json() + "\n")
 
     def fetch_default(self, report: Report | None = None) -> ModelCard:
         """Set the built-in models up if they are not here yet. Only one process does so at a time; the others wait.
@@ -380,7 +379,7 @@ class Registry:
         """Check a finished directory, write its card, and move it to its place in one go."""
         files, sha256 = _examine(directory, report)
         known = {"license": card.license or files.license, "num_parameters": files.num_parameters, "sha256": sha256}
-        write_atomically(directory / CARD, card.model_copy(update=known).model_dump_json(indent=2))
+        write_whole(directory / CARD, card.model_copy(update=known).model_dump_json(indent=2) + "\n")
         target = self._dir / card.name
         if target.exists():
             shutil.rmtree(target)

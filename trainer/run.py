@@ -28,7 +28,7 @@ from ranker.backends import load_backend
 from ranker.elimination import AnswerFormat
 from ranker.errors import JobError, RankingStudioError
 from ranker.prompts import PROMPT_VERSION
-from trainer.checkpoints import PARTIAL, Provenance, newest_checkpoint, read_provenance
+from trainer.checkpoints import PARTIAL, Provenance, newest_checkpoint, read_provenance, write_whole
 from trainer.comparison import (
     GivenUpError,
     count_tasks,
@@ -43,7 +43,7 @@ from trainer.estimate import typical_tokens, work_of_step
 from trainer.examples import make_held_out_examples
 from trainer.failures import explain_failure
 from trainer.followers import FOLLOW, Followers, stay_with_leader
-from trainer.jobs import ROOT, Job, Jobs, JobState, process_start_time, write_whole
+from trainer.jobs import ROOT, Job, Jobs, JobState, process_start_time
 from trainer.material import Material, read_material
 from trainer.memory import check_memory, estimate_memory
 from trainer.modelcards import ADAPTER_CONFIG, ModelCard

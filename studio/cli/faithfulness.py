@@ -41,12 +41,15 @@ def faithfulness(arguments: argparse.Namespace) -> int:
     from ranker.faithfulness import measure_faithfulness
     from ranker.tracefile import read_traces
     from studio.cli.rank import read_tasks
+    from trainer.checkpoints import write_whole
     from trainer.registry import Registry
 
     if arguments.limit is not None and arguments.limit < 1:
         raise UsageError(f"--limit: {arguments.limit}: give a number from 1")
     if not arguments.traces.is_file():
         raise DatasetError(f"{arguments.traces}: file: not found: give what `rank --out` wrote")
+    if arguments.out is not None:  # before the work, not after it
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
     settings = read_settings(arguments)
     with ExitStack() as stack:
         tasks = {t.task_id: t for t in read_tasks(arguments.tasks, None, settings, stack)}
@@ -74,7 +77,7 @@ def faithfulness(arguments: argparse.Namespace) -> int:
     finally:
         progress.close()
     if arguments.out is not None:
-        arguments.out.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        write_whole(arguments.out, found.model_dump_json(indent=1) + "\n")
     if arguments.json:
         print_json(found.model_dump(mode="json", exclude={"checks"}))
     else:

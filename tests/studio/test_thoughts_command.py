@@ -119,6 +119,9 @@ def test_zero_shot_jobs_miss_one_domain_each(tmp_path: Path, capsys: pytest.Capt
     said = capsys.readouterr().out
     assert "models add CHECKPOINT --as without-passage" in said
     assert "--modes first-token --answer likelihood" in said
+    assert "--models smollm2-135m-instruct,without-recommendation," in said, (
+        "beside the model that has seen none of them"
+    )
     config = read_config(tmp_path / "without-passage.yaml")
     assert [Path(p).name for p in config.data.tasks] == ["train-recommendation.jsonl", "train-routing.jsonl"]
     trained = list(load_tasks(tmp_path / "train-passage.jsonl"))

@@ -10,8 +10,9 @@ import pytest
 from filelock import FileLock
 
 from ranker.errors import JobError, UsageError
+from trainer.checkpoints import write_whole
 from trainer.config import JobConfig, make_config
-from trainer.jobs import Job, Jobs, JobState, process_start_time, write_whole
+from trainer.jobs import Job, Jobs, JobState, process_start_time
 from trainer.run import _wait_for_device
 
 NOBODY = 2**22 + 12345
