@@ -55,6 +55,11 @@ class Encoder:
         found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
         return found
 
+    def many(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of many pieces of text at once, which is several times faster."""
+        found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+        return found
+
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Ids of a prompt in its two pieces."""
         return self.ids(prompt.prefix) + self.ids(prompt.suffix)
@@ -66,11 +71,11 @@ class Encoder:
         """
         if self.answer_format is AnswerFormat.LIKELIHOOD:
             questions = render_likelihoods(example.task, example.candidates)
-            texts = [ScoredText(self.prompt_ids(q.prompt), [self.ids(c) for c in q.continuations]) for q in questions]
+            texts = [ScoredText(self.prompt_ids(q.prompt), self.many(q.continuations)) for q in questions]
             weights = [-(len(ids) ** -LENGTH_POWER) for text in texts for ids in text.continuation_ids]
             return TitleRow(texts, weights, example)
         prompt = close_thought(example.render(self.chat_text), "")
-        titles = [self.ids(c.title) for c in example.candidates]
+        titles = self.many([c.title for c in example.candidates])
         sign = 1.0 if example.mode is Mode.ITERATIVE else -1.0
         return TitleRow([ScoredText(self.prompt_ids(prompt), titles)], [sign / len(ids) for ids in titles], example)
 

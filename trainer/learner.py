@@ -107,7 +107,10 @@ def make_learner(config: JobConfig, base: Path, material: Material, out: Path, c
     set_seed(config.seed)
     device = choose_device(config)
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False, padding_side="left")
-    model = _load_policy(config, base, choose_dtype(config, device))
+    dtype = choose_dtype(config, device)
+    if device.type == "cuda" and dtype is torch.bfloat16:
+        torch.set_float32_matmul_precision("high")  # the adapters' own matrices are float32
+    model = _load_policy(config, base, dtype)
     encoder = Encoder(tokenizer, config.answer_format)
     trainer, size, num_used = _MAKE[config.kind](config, model, encoder, material, out, callbacks, device)
     parameters = list(trainer.model.parameters())

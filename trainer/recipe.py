@@ -1,12 +1,15 @@
-"""The recipe of the adapter that we ship: what it learns from, in which amounts, and how. Ours.
+"""The recipes of the adapters that we ship: what they learn from, in which amounts, and how. Ours.
 
-    python -m trainer.recipe make --from DIRECTORY --out WORK   # tasks, job, and the adapter in WORK/assets; run again, it goes on
+    python -m trainer.recipe make ranker --from DIRECTORY --out WORK     # tasks, jobs, and the adapter in WORK/assets
+    python -m trainer.recipe make reasoner --from DIRECTORY --out WORK   # run again, it goes on
 
-In steps: `data` writes the tasks and the configuration of the job, `python launch.py train WORK/likelihood.yaml` trains, and `ship
+`ranker` decides by likelihood. It reads what people chose in a row (kind `sft`, teach `likelihood`), and then compares whole pools
+(kind `titles`). `reasoner` writes a reason and an answer. It imitates rationales (kind `sft`), and is then rewarded for its exclusions
+(kind `ppo`). `data RECIPE` alone writes the tasks and the configurations of the jobs, for `python launch.py train`, and `ship
 CHECKPOINT` puts an adapter into assets/.
 
 Reads the training side (80% of the users or queries, by a hash of their ids) of public raw files below DIRECTORY and nothing
-of the test side. The amounts are what two CPU cores can go through in about an hour and a half; a GPU takes all.
+of the test side. The amounts are for a GPU: about ten minutes on a large one, days on two cores.
 """
 
 import argparse
@@ -14,7 +17,7 @@ import json
 import logging
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,8 +26,9 @@ from ranker.errors import JobError, RankingStudioError
 from ranker.schema import RankingTask, Record
 from trainer.checkpoints import PROVENANCE, newest_checkpoint, read_provenance
 from trainer.config import read_config
+from trainer.examples import is_held_out
 from trainer.fetch import SMOLLM2
-from trainer.jobs import Jobs, JobState
+from trainer.jobs import Job, Jobs, JobState
 from trainer.modelcards import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from trainer.registry import BASE_MODEL, SHIPPED_ADAPTER, Registry
 
@@ -38,105 +42,231 @@ class Share(Record):
     folder: str
     recipe: str
     options: Mapping[str, Any] = {}
-    num_tasks: int
+    num_tasks: int | None = None
+    """None = all."""
 
 
-def _router(scenario: str) -> Share:
-    return Share(name=f"router-{scenario}", folder="routing/llmrouter_9llm", recipe=f"router-{scenario}", num_tasks=150)
+class Stage(Record):
+    """One job, which goes on with the adapter of the one before it."""
+
+    name: str
+    shares: tuple[Share, ...]
+    config: Mapping[str, Any]
 
 
-def _passages(number: int, num_tasks: int) -> Share:
-    return Share(
-        name=f"passage-{number}", folder="passage/msmarco_dev_lists", recipe=f"passage-{number}", num_tasks=num_tasks
+SEED: Final = 0
+CHOOSING_SHARE: Final = 0.04
+MOVIES_1M: Final = {"folder": "movies/ml-1m", "recipe": "rec-movie"}
+MOVIES_100K: Final = {"folder": "movies/ml-100k", "recipe": "rec-movie"}
+GAMES: Final = {"folder": "amazon/games_llmrank", "recipe": "rec-game"}
+MUSIC: Final = {"folder": "amazon/cds_vinyl_flower", "recipe": "rec-music"}
+
+
+def _windows(name: str, source: Mapping[str, str], num_tasks: int | None = None, **options: Any) -> Share:
+    """Several tasks a user: what came before any of their items, and that item."""
+    return Share(name=name, options={"target": "random", "min_history": 3, **options}, num_tasks=num_tasks, **source)
+
+
+def _routers(some: int | None = None) -> tuple[Share, ...]:
+    name = "router" if some is None else "some-router"
+    return tuple(
+        Share(name=f"{name}-{s}", folder="routing/llmrouter_9llm", recipe=f"router-{s}", num_tasks=some)
+        for s in ("performance", "balance", "cost")
     )
 
 
-_ANY_LENGTH: Final = {"min_history": 8}
-SHARES: Final = (
-    Share(name="movie-1m", folder="movies/ml-1m", recipe="rec-movie", options=_ANY_LENGTH, num_tasks=600),
-    Share(name="movie-100k", folder="movies/ml-100k", recipe="rec-movie", options=_ANY_LENGTH, num_tasks=170),
-    Share(name="game", folder="amazon/games_llmrank", recipe="rec-game", options=_ANY_LENGTH, num_tasks=300),
-    Share(
-        name="music", folder="amazon/cds_vinyl_flower", recipe="rec-music", options={"min_history": 5}, num_tasks=650
+def _passages(*sizes: int) -> tuple[Share, ...]:
+    return tuple(Share(name=f"passage-{n}", folder="passage/msmarco_dev_lists", recipe=f"passage-{n}") for n in sizes)
+
+
+_PAIR: Final = {"num_candidates": 2}  # reading looks at the target alone
+_READING: Final = Stage(
+    name="reading",
+    shares=(
+        _windows("movies-1m-read", MOVIES_1M, items_per_task=5, **_PAIR),
+        _windows("movies-100k-read", MOVIES_100K, items_per_task=5, **_PAIR),
+        _windows("games-read", GAMES, items_per_task=5, **_PAIR),
+        _windows("music-read", MUSIC, items_per_task=4, **_PAIR),
+        *_routers(),
+        *_passages(5, 7),
     ),
-    _router("performance"),
-    _router("balance"),
-    _router("cost"),
-    _passages(5, 40),
-    _passages(7, 40),
+    config={
+        "kind": "sft",
+        "sft": {"teach": "likelihood"},
+        "examples": {"num_examples": 128_000, "held_out_share": 0.0},
+        "lora": {"rank": 32, "alpha": 64},
+        "optimizer": {
+            "learning_rate": 1e-3,
+            "schedule": "linear",
+            "warmup_steps": 40,
+            "batch_size": 64,
+            "max_steps": 2_000,
+        },
+        "max_prompt_tokens": 320,
+        "save_every": 500,
+    },
 )
-SEED: Final = 0
-BATCH_SIZE: Final = 8
+_COMPARING: Final = Stage(
+    name="comparing",
+    shares=(
+        _windows("movies-1m", MOVIES_1M, 2_400),
+        _windows("movies-100k", MOVIES_100K, 2_000),
+        _windows("games", GAMES, 3_600),
+        _windows("music", MUSIC, 2_400),
+        *_routers(),
+    ),
+    config={
+        "kind": "titles",
+        "titles": {"loss": "pairs", "answer": "likelihood"},
+        "examples": {
+            "num_examples": 16_000,
+            "held_out_share": 0.0,
+            "min_pool": 9,
+            "small_pools": 0.0,
+            "hard_share": 0.0,
+        },
+        "optimizer": {
+            "learning_rate": 3e-4,
+            "schedule": "linear",
+            "warmup_steps": 40,
+            "batch_size": 16,
+            "max_steps": 1_000,
+        },
+        "max_prompt_tokens": 900,
+        "save_every": 250,
+    },
+)
+_SMALL_POOL: Final = {"history": 10, "num_candidates": 8}
+_WORDS: Final = (
+    _windows("movies-1m-8", MOVIES_1M, 2_400, **_SMALL_POOL),
+    _windows("movies-100k-8", MOVIES_100K, 1_200, **_SMALL_POOL),
+    _windows("games-8", GAMES, 3_000, **_SMALL_POOL),
+    _windows("music-8", MUSIC, 2_400, **_SMALL_POOL),
+    *_routers(1_000),
+    *_passages(5),
+)
+_ANY_POOL: Final = {"held_out_share": 0.0, "max_pool": 8, "small_pools": 0.5, "hard_share": 0.2}
+_IMITATING: Final = Stage(
+    name="imitating",
+    shares=_WORDS,
+    config={
+        "kind": "sft",
+        "examples": {"num_examples": 8_000, **_ANY_POOL},
+        "lora": {"rank": 16, "alpha": 32},
+        "optimizer": {
+            "learning_rate": 1e-3,
+            "schedule": "linear",
+            "warmup_steps": 20,
+            "batch_size": 16,
+            "max_steps": 500,
+        },
+        "max_prompt_tokens": 640,
+        "save_every": 250,
+    },
+)
+_EXCLUDING: Final = Stage(
+    name="excluding",
+    shares=_WORDS,
+    config={
+        "kind": "ppo",
+        "examples": {"num_examples": 8_000, "seed": 1, **_ANY_POOL},
+        "ppo": {"rollout_size": 240, "epochs": 2, "max_completion_tokens": 80},
+        "optimizer": {"learning_rate": 1e-4, "warmup_steps": 10, "batch_size": 24, "max_steps": 400},
+        "max_prompt_tokens": 640,
+        "save_every": 100,
+    },
+)
+RECIPES: Final[Mapping[str, tuple[Stage, ...]]] = {
+    "ranker": (_READING, _COMPARING),
+    "reasoner": (_IMITATING, _EXCLUDING),
+}
 
 
-def draw_tasks(share: Share, directory: Path) -> list[RankingTask]:
+def draw_tasks(share: Share, directory: Path, *, is_for_choosing: bool = False) -> list[RankingTask]:
     """The training side of a source, as many tasks as its share says.
+
+    Args:
+        is_for_choosing: the users and queries of the training side that no stage reads, to choose between checkpoints by.
 
     Raises:
         DatasetError: if the files are not there or cannot be trusted.
     """
     options = {**share.options, "split": "train"}
-    tasks = list(import_source(f"recipe:{share.recipe}", from_dir=directory / share.folder, options=options).tasks())
-    chosen = random.Random(f"{SEED} {share.name}").sample(tasks, min(share.num_tasks, len(tasks)))
+    source = import_source(f"recipe:{share.recipe}", from_dir=directory / share.folder, options=options)
+    tasks = [t for t in source.tasks() if _is_for_choosing(share, t) == is_for_choosing]
+    number = len(tasks) if share.num_tasks is None else min(share.num_tasks, len(tasks))
+    chosen = random.Random(f"{SEED} {share.name}").sample(tasks, number)
     return [t.model_copy(update={"task_id": f"{share.name}/{t.task_id}"}) for t in chosen]
 
 
-def make_config(files: Sequence[str], num_examples: int) -> dict[str, Any]:
-    """The job."""
+def _is_for_choosing(share: Share, task: RankingTask) -> bool:
+    """By user or query, the same for every share of a folder."""
+    group, _, _ = task.task_id.partition("@")
+    return is_held_out(f"{share.folder}/{group}", CHOOSING_SHARE)
+
+
+def write_data(recipe: str, directory: Path, out: Path) -> None:
+    """Draw the tasks of every share and write them, and the jobs' configurations, below `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    for stage in RECIPES[recipe]:
+        for share in stage.shares:
+            if (out / f"{share.name}.jsonl").is_file():
+                continue
+            tasks = draw_tasks(share, directory)
+            dump_tasks(tasks, out / f"{share.name}.jsonl")
+            log.info("%s: %d tasks", share.name, len(tasks))
+        config_path(stage, out).write_text(json.dumps(make_job(stage), indent=2) + "\n", encoding="utf-8")
+
+
+def make_job(stage: Stage) -> dict[str, Any]:
+    """The configuration of a stage's job."""
     return {
-        "kind": "sft",
-        "name": "iranker-135m",
+        "name": stage.name,
         "model": BASE_MODEL,
-        "sft": {"teach": "likelihood"},
-        "data": {"tasks": list(files)},
-        "examples": {"num_examples": num_examples, "held_out_share": 0.0},
-        "lora": {"rank": 32, "alpha": 64, "modules": "q_proj,v_proj,gate_proj,up_proj,down_proj", "last_layers": 12},
-        "optimizer": {
-            "learning_rate": 1e-3,
-            "schedule": "linear",
-            "warmup_steps": 10,
-            "batch_size": BATCH_SIZE,
-            "max_steps": num_examples // BATCH_SIZE,
-        },
-        "max_prompt_tokens": 480,
-        "num_threads": 1,
-        "save_every": 20,
+        "data": {"tasks": [f"{share.name}.jsonl" for share in stage.shares]},
+        "log_every": 10,
         "measured": 0,
+        "compared": 0,
+        **stage.config,
     }
 
 
-def write_data(directory: Path, out: Path) -> None:
-    """Draw the tasks of every share and write them, and the job's configuration, below `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    num_examples = 0
-    for share in SHARES:
-        tasks = draw_tasks(share, directory)
-        dump_tasks(tasks, out / f"{share.name}.jsonl")
-        num_examples += len(tasks)
-        log.info("%s: %d tasks", share.name, len(tasks))
-    config = make_config([f"{share.name}.jsonl" for share in SHARES], num_examples)
-    (out / "likelihood.yaml").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+def config_path(stage: Stage, out: Path) -> Path:
+    """Where a stage's configuration is."""
+    return out / f"{stage.name}.yaml"
 
 
-def make(directory: Path, work: Path) -> None:
-    """Draw, train, and put the adapter into `work`/assets. Run again, it goes on with what was not done.
+def make(recipe: str, directory: Path, work: Path) -> None:
+    """Draw, train stage by stage, and put the adapter into `work`/assets. Run again, it goes on with what was not done.
 
     Raises:
-        JobError: if the job fails or is stopped.
+        JobError: if a job fails or is stopped.
     """
-    config = work / "likelihood.yaml"
-    if not config.is_file():
-        write_data(directory, work)
+    stages = RECIPES[recipe]
+    if not all(config_path(stage, work).is_file() for stage in stages):
+        write_data(recipe, directory, work)
     Registry(work / "models").fetch_default()
-    jobs = Jobs(work / "jobs", models_dir=work / "models")
-    job = next(iter(jobs.jobs()), None) or jobs.create(read_config(config))
+    jobs = Jobs(work / "jobs" / recipe, models_dir=work / "models")
+    checkpoint: Path | None = None
+    for stage in stages:
+        checkpoint = _finish(jobs, stage, config_path(stage, work), checkpoint)
+        ship(checkpoint, work / "assets" / recipe / stage.name)
+
+
+def _finish(jobs: Jobs, stage: Stage, config: Path, before: Path | None) -> Path:
+    """Train one stage to its end; returns its last checkpoint."""
+    made = {jobs.status(job).name: job for job in jobs.jobs()}
+    job: Job | None = made.get(stage.name)
+    if job is None:
+        start_from = None if before is None else str(before)
+        job = jobs.create(read_config(config).model_copy(update={"start_from": start_from}))
     if jobs.status(job).state is not JobState.DONE:
-        log.info("trains; see %s", job.log_path)
+        log.info("%s: trains; see %s", stage.name, job.log_path)
         jobs.start(job).wait()
     status, checkpoint = jobs.status(job), newest_checkpoint(job.checkpoints)
     if status.state is not JobState.DONE or checkpoint is None:
         raise JobError(f"jobs: {status.job_id}: {status.message}: run the same command again to go on")
-    ship(checkpoint, work / "assets")
+    return checkpoint
 
 
 def ship(checkpoint: Path, target: Path) -> None:
@@ -171,8 +301,9 @@ def main(arguments: list[str]) -> int:
         prog="python -m trainer.recipe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     actions = parser.add_subparsers(dest="action", required=True)
-    for name, words in (("make", "all of it"), ("data", "draw the tasks and write the job's configuration")):
+    for name, words in (("make", "all of it"), ("data", "draw the tasks and write the jobs' configurations")):
         action = actions.add_parser(name, help=words)
+        action.add_argument("recipe", choices=RECIPES)
         action.add_argument("--from", dest="source", type=Path, required=True, metavar="DIRECTORY")
         action.add_argument("--out", type=Path, required=True, metavar="WORK")
     shipping = actions.add_parser("ship", help="put the adapter of a checkpoint into assets/")
@@ -181,9 +312,9 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.action == "make":
-            make(options.source, options.out.resolve())
+            make(options.recipe, options.source, options.out.resolve())
         elif options.action == "data":
-            write_data(options.source, options.out)
+            write_data(options.recipe, options.source, options.out)
         else:
             ship(options.checkpoint, options.to)
     except RankingStudioError as error:

@@ -1,30 +1,36 @@
 """Log-probabilities of titles with gradients: the training side of `Backend.score`, equal to it (tested).
 
-Several decisions are packed into one row of tokens, each with one prompt or several. A mask lets a token see its own prompt,
-and of the titles only what stands before it in its own title; positions of every title begin where its prompt ends. So a packed batch has no padding,
-and each prompt is computed once however many titles follow. Only the rows of the vocabulary matrix that predict a title's
-tokens are computed. Imports torch: load it only where something is trained.
+Each prompt is computed once, however many titles follow: a mask lets a token see its own prompt, and of the titles only what
+stands before it in its own one; positions of every title begin where its prompt ends. Prompts with their titles are laid into
+rows that are as long as the longest of them, so that there is next to no padding and no mask is larger than it must be. Only
+the rows of the vocabulary matrix that predict a title's tokens are computed. Imports torch: load it only where something is
+trained.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
-from trainer.encoding import TitleRow
+from trainer.encoding import ScoredText, TitleRow
+
+NOTHING = -2
+"""Number of the prompt of padding, which nothing but padding sees."""
 
 
 class PackedTitles(NamedTuple):
-    """A batch of decisions in one row of L tokens, with T title tokens of N titles."""
+    """A batch of decisions in R rows of L tokens, with T title tokens of N titles."""
 
     input_ids: torch.Tensor
-    """(1, L)"""
+    """(R, L)"""
     position_ids: torch.Tensor
-    """(1, L)"""
+    """(R, L)"""
     attention_mask: torch.Tensor
-    """(1, 1, L, L), True = may look."""
+    """(R, 1, L, L), True = may look."""
     sources: torch.Tensor
-    """(T,): where the hidden state is that predicts each title token."""
+    """(T,): where in the R * L states the one is that predicts each title token."""
     targets: torch.Tensor
     """(T,): the title tokens."""
     owners: torch.Tensor
@@ -39,40 +45,53 @@ class PackedTitles(NamedTuple):
         return PackedTitles(*(x.to(device) if isinstance(x, torch.Tensor) else x for x in self))
 
 
+class _Row:
+    """What lies in one row."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.positions: list[int] = []
+        self.prompts: list[int] = []  # number of the prompt
+        self.titles: list[int] = []  # number of the title, -1 = prompt
+
+    def add(self, number: int, title: int, ids: Sequence[int], position: int) -> int:
+        """Lay `ids` behind what is there; returns where they begin."""
+        start = len(self.ids)
+        self.ids += ids
+        self.positions += range(position, position + len(ids))
+        self.prompts += [number] * len(ids)
+        self.titles += [title] * len(ids)
+        return start
+
+
 def pack_titles(rows: Sequence[TitleRow]) -> PackedTitles:
-    """Lay decisions behind one another."""
-    ids: list[int] = []
-    positions: list[int] = []
-    prompts: list[int] = []  # number of the prompt
-    titles: list[int] = []  # number of the title, -1 = prompt
-    sources: list[int] = []
-    targets: list[int] = []
-    owners: list[int] = []
-    num_titles = 0
-    for number, text in enumerate(text for row in rows for text in row.texts):
-        length = len(text.prompt_ids)
-        end = len(ids) + length
-        ids += text.prompt_ids
-        positions += range(length)
-        prompts += [number] * length
-        titles += [-1] * length
-        for title in text.continuation_ids:
-            start = len(ids)
-            ids += title
-            positions += range(length, length + len(title))
-            prompts += [number] * len(title)
-            titles += [num_titles] * len(title)
-            sources += [end - 1, *range(start, start + len(title) - 1)]
-            targets += title
-            owners += [num_titles] * len(title)
-            num_titles += 1
+    """Lay the texts of decisions into rows, each where it first fits, the longest first."""
+    texts = [text for row in rows for text in row.texts]
+    longest = max(map(_length, texts))
+    firsts = _running_sum(len(text.continuation_ids) for text in texts)  # number of each text's first title
+    laid: list[_Row] = []
+    tokens: list[tuple[int, int, int, int]] = []  # (title, row, place of the state before the token, token)
+    for number in sorted(range(len(texts)), key=lambda k: -_length(texts[k])):
+        text = texts[number]
+        index = next((k for k, r in enumerate(laid) if len(r.ids) + _length(text) <= longest), len(laid))
+        if index == len(laid):
+            laid.append(_Row())
+        row, length = laid[index], len(text.prompt_ids)
+        end = row.add(number, -1, text.prompt_ids, 0) + length
+        for title, ids in enumerate(text.continuation_ids, firsts[number]):
+            start = row.add(number, title, ids, length)
+            places = [end - 1, *range(start, start + len(ids) - 1)]
+            tokens += [(title, index, place, token) for place, token in zip(places, ids, strict=True)]
+    tokens.sort(key=lambda token: token[0])  # stable: the tokens of a title stay in order
+    width = max(len(row.ids) for row in laid)
+    owners, indices, places, targets = (torch.tensor(column) for column in zip(*tokens, strict=True))
     return PackedTitles(
-        input_ids=torch.tensor([ids]),
-        position_ids=torch.tensor([positions]),
-        attention_mask=_tree_mask(torch.tensor(prompts), torch.tensor(titles)),
-        sources=torch.tensor(sources),
-        targets=torch.tensor(targets),
-        owners=torch.tensor(owners),
+        input_ids=_padded([row.ids for row in laid], 0),
+        position_ids=_padded([row.positions for row in laid], 0),
+        attention_mask=_tree_mask(_padded([r.prompts for r in laid], NOTHING), _padded([r.titles for r in laid], -1)),
+        sources=indices * width + places,
+        targets=targets,
+        owners=owners,
         weights=torch.tensor([weight for row in rows for weight in row.weights]),
         pool_sizes=tuple(len(row.weights) for row in rows),
     )
@@ -83,22 +102,39 @@ def score_titles(model: Any, packed: PackedTitles) -> torch.Tensor:
 
     The rule is that of `ranker.asking`: its softmax over a pool is the probability of each exclusion.
     """
-    logits = model(
+    states = model(
         input_ids=packed.input_ids,
         position_ids=packed.position_ids,
         attention_mask=packed.attention_mask,
-        logits_to_keep=packed.sources,
+        logits_to_keep=1,
+        output_hidden_states=True,
         use_cache=False,
-    ).logits[0]  # (T, V)
+    ).hidden_states[-1]  # (R, L, E), behind the last norm
+    head = getattr(model, "module", model).get_output_embeddings()
+    logits = head(states.flatten(0, 1)[packed.sources])  # (T, V)
     log_probs = logits.float().log_softmax(-1).gather(1, packed.targets[:, None])[:, 0]  # (T,)
     totals = log_probs.new_zeros(len(packed.weights)).index_add(0, packed.owners, log_probs)
     return totals * packed.weights
 
 
+def _length(text: ScoredText) -> int:
+    return len(text.prompt_ids) + sum(map(len, text.continuation_ids))
+
+
+def _running_sum(numbers: Iterable[int]) -> list[int]:
+    """The sum of all numbers before each."""
+    return [0, *accumulate(numbers)]
+
+
+def _padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
+    """(R, L)"""
+    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
+
+
 def _tree_mask(prompts: torch.Tensor, titles: torch.Tensor) -> torch.Tensor:
-    """(1, 1, L, L): causal, within the same prompt, and within the same title or back to the prompt."""
-    length = len(prompts)
+    """(R, 1, L, L): causal, within the same prompt, and within the same title or back to the prompt."""
+    length = prompts.shape[1]
     is_causal = torch.ones(length, length, dtype=torch.bool).tril()
-    is_same_prompt = prompts[:, None] == prompts[None, :]
-    is_visible = (titles[None, :] == -1) | (titles[:, None] == titles[None, :])
-    return (is_causal & is_same_prompt & is_visible)[None, None]
+    is_same_prompt = prompts[:, :, None] == prompts[:, None, :]
+    is_visible = (titles[:, None, :] == -1) | (titles[:, :, None] == titles[:, None, :])
+    return (is_causal & is_same_prompt & is_visible)[:, None]

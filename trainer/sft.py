@@ -62,14 +62,19 @@ def encode_likelihoods(
     encoder: Encoder, examples: Sequence[TrainingExample], max_tokens: int
 ) -> list[dict[str, list[int]]]:
     """Ids and labels of each example's best candidate behind its likelihood prompt; longer ones are left out."""
+    questions = [q for e in examples for q in render_likelihoods(e.task, [e.task.candidate(e.best_id)])]
+    headers = encoder.many([q.header for q in questions])
+    prefixes = encoder.many([q.prompt.prefix for q in questions])
+    endings = zip(
+        encoder.many([q.prompt.suffix for q in questions]),
+        encoder.many([q.continuations[0] for q in questions]),
+        strict=True,
+    )
     rows = []
-    for example in examples:
-        best = example.task.candidate(example.best_id)
-        (question,) = render_likelihoods(example.task, [best])
-        ids = encoder.prompt_ids(question.prompt) + encoder.ids(question.continuations[0])
-        num_untaught = len(encoder.ids(question.header))
+    for header, prefix, (suffix, best) in zip(headers, prefixes, endings, strict=True):
+        ids = prefix + suffix + best
         if len(ids) <= max_tokens:
-            rows.append({"input_ids": ids, "labels": [IGNORED] * num_untaught + ids[num_untaught:]})
+            rows.append({"input_ids": ids, "labels": [IGNORED] * len(header) + ids[len(header) :]})
     return rows
 
 

@@ -51,8 +51,11 @@ class RecommendationOptions(BuildOptions):
     """Titles shown. The paper: 20."""
     num_candidates: int = Field(20, ge=2, le=200)
     """The target and the negatives. The paper: 20."""
-    target: Literal["next", "last"] = "next"
-    """`next`: the item after the first `history` ones (the paper); `last`: leave one out, history right before it."""
+    target: Literal["next", "last", "random"] = "next"
+    """`next`: the item after the first `history` ones (the paper); `last`: leave one out, history right before it; `random`:
+    any item behind the first `min_history` ones, history right before it."""
+    items_per_task: int = Field(20, ge=1)
+    """Of target `random`: one task for each so many items of a user; at least one."""
     min_history: int | None = Field(None, ge=1)
     """Users with fewer titles before the target are left out; None = `history`."""
     negatives: str = "uniform"
@@ -64,36 +67,37 @@ class RecommendationOptions(BuildOptions):
 
 
 def build_recommendation(raw: Interactions, options: RecommendationOptions, tally: Tally) -> Iterator[Built]:
-    """One task a user, in the order of the users' first interactions."""
+    """One task a user (target `random`: several), in the order of the users' first interactions."""
     catalogue = _Catalogue(raw, options)
     tally.add("interactions_read", raw.frame.height)
     tally.add("items_known", len(raw.items))
     _check_list(raw, options)
     for user, sequence in catalogue.sequences(tally):
         tally.add("users_read")
-        window = _window(sequence, options)
-        if window is None:
+        positions = _positions(user, len(sequence), options)
+        if not positions:
             tally.add("users_left_out_short")
-            continue
-        history, target = window
-        rng = group_random(options.seed, "candidates", user)
-        negatives = catalogue.negatives(user, sequence, history, target, rng)
-        if len(negatives) < options.num_candidates - 1:
-            tally.add("users_left_out_few_negatives")
-            continue
-        pool = shuffled([target, *negatives], rng)
-        yield Built(user, catalogue.task(user, history, pool, target, options.query))
+        for position in positions:
+            name = user if options.target != "random" else f"{user}@{position}"
+            history, target = sequence[max(0, position - options.history) : position], sequence[position]
+            rng = group_random(options.seed, "candidates", name)
+            negatives = catalogue.negatives(user, sequence, history, target, rng)
+            if len(negatives) < options.num_candidates - 1:
+                tally.add("users_left_out_few_negatives")
+                break
+            pool = shuffled([target, *negatives], rng)
+            yield Built(user, catalogue.task(name, history, pool, target, options.query))
 
 
-def _window(sequence: Sequence[str], options: RecommendationOptions) -> tuple[Sequence[str], str] | None:
-    """(history, target) of a user's item ids in time order, or None if there are too few."""
+def _positions(user: str, length: int, options: RecommendationOptions) -> Sequence[int]:
+    """Where in a user's items the targets are; none if there are too few."""
     needed = options.min_history or options.history
-    if len(sequence) <= needed:
-        return None
-    if options.target == "last":
-        return sequence[:-1][-options.history :], sequence[-1]
-    position = min(options.history, len(sequence) - 1)
-    return sequence[:position], sequence[position]
+    if length <= needed:
+        return ()
+    if options.target == "random":
+        number = max(1, round((length - needed) / options.items_per_task))
+        return sorted(group_random(options.seed, "targets", user).sample(range(needed, length), number))
+    return (length - 1 if options.target == "last" else min(options.history, length - 1),)
 
 
 def _check_list(raw: Interactions, options: RecommendationOptions) -> None:
@@ -176,22 +180,22 @@ class _Catalogue:
         keys = {i: rng.random() ** (1 / weight) for i, weight in weights.items() if weight}
         yield from sorted(keys, key=lambda i: -keys[i])
 
-    def task(self, user: str, history: Sequence[str], pool: Sequence[str], target: str, query: str) -> Any:
-        """The task of one user."""
+    def task(self, name: str, history: Sequence[str], pool: Sequence[str], target: str, query: str) -> Any:
+        """The task of one user, or of one of their items."""
         candidates = []
         for item_id in pool:
             item = self._raw.items[item_id]
             metadata = {**item.metadata, "popularity": self._popularity[item_id]}
             candidates.append({"candidate_id": item_id, "text": item.title, "metadata": metadata})
         values = {
-            "task_id": f"user-{user}",
+            "task_id": f"user-{name}",
             "domain": "recommendation",
             "query": query,
             "history": [self._raw.items[i].title for i in history],
             "candidates": candidates,
             "relevance": {target: 1},
         }
-        return make_task(values, f"{self._raw.place}: user {user}")
+        return make_task(values, f"{self._raw.place}: user {name}")
 
     def _draw(self, rng: random.Random) -> str:
         if self._options.negatives == "uniform":

@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 from ranker.elimination import AnswerFormat
 from ranker.errors import UsageError
 from trainer.checkpoints import Provenance
+from trainer.config import make_config
 from trainer.modelcards import ModelCard, write_card
-from trainer.recipe import ship
+from trainer.recipe import RECIPES, draw_tasks, make_job, ship
 from trainer.registry import BASE_MODEL, SHIPPED_MODEL, Registry
 
 PROVENANCE = Provenance(
@@ -38,6 +39,33 @@ def shipped(tmp_path: Path) -> Path:
     save_file({"a": torch.tensor([[0.5, 1.25]])}, checkpoint / "adapter_model.safetensors")
     ship(checkpoint, tmp_path / "assets")
     return tmp_path / "assets"
+
+
+@pytest.mark.parametrize("stage", [s for stages in RECIPES.values() for s in stages], ids=lambda s: s.name)
+def test_every_stage_is_a_job_that_can_be_read(stage) -> None:
+    config = make_config(make_job(stage))
+    assert config.examples.held_out_share == 0 and config.model == BASE_MODEL
+    assert len({share.name for share in stage.shares}) == len(stage.shares) == len(config.data.tasks)
+
+
+def test_who_is_kept_for_choosing_is_in_no_stage(tmp_path: Path) -> None:
+    """By user, over all shares of a folder: other windows of the same user would give the answer away."""
+    items = ["movie_title:token_seq\trelease_year:token\tclass:token_seq"]
+    items = ["item_id:token\t" + items[0], *(f"{i}\tFilm {i}\t1990\tDrama" for i in range(60))]
+    rows = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
+    rows += [f"{u}\t{(u * 7 + k) % 60}\t4\t{k}" for u in range(150) for k in range(12)]
+    folder = tmp_path / "movies" / "ml-100k"
+    folder.mkdir(parents=True)
+    (folder / "ml-100k.item").write_text("\n".join(items) + "\n")
+    (folder / "ml-100k.inter").write_text("\n".join(rows) + "\n")
+    shares = [s for stages in RECIPES.values() for stage in stages for s in stage.shares if s.folder.endswith("100k")]
+    read = {user_of(t.task_id) for share in shares for t in draw_tasks(share, tmp_path)}
+    kept = {user_of(t.task_id) for share in shares for t in draw_tasks(share, tmp_path, is_for_choosing=True)}
+    assert len(shares) == 4 and kept and len(read) > 10 * len(kept) and not read & kept
+
+
+def user_of(task_id: str) -> str:
+    return task_id.rpartition("/")[2].partition("@")[0]
 
 
 def registry_with_base(tmp_path: Path, shipped: Path, source: str) -> Registry:

@@ -44,6 +44,21 @@ def test_leave_one_out_keeps_the_last_ones() -> None:
     assert (task.history, dict(task.relevance)) == (("Film 3", "Film 4"), {"5": 1.0})
 
 
+def test_several_items_of_a_user_are_tasks_of_one_group() -> None:
+    rows = [("u", str(i), i) for i in range(20)]
+    raw, options = (
+        interactions(rows),
+        RecommendationOptions(history=3, num_candidates=4, target="random", min_history=2, items_per_task=3),
+    )
+    built = list(build_recommendation(raw, options, Tally()))
+    assert {b.group for b in built} == {"u"}
+    assert len(built) == len({b.task.task_id for b in built}) == 6, "18 items can be targets, one task for every three"
+    for task in (b.task for b in built):
+        (target,) = (int(i) for i in task.relevant_ids)
+        assert task.task_id == f"user-u@{target}"
+        assert task.history == tuple(f"Film {i}" for i in range(max(0, target - 3), target))
+
+
 def test_a_repeated_item_counts_once_so_the_target_is_never_in_the_history() -> None:
     rows = [("u", i, n) for n, i in enumerate(["1", "2", "1", "2", "7"])]
     (task,), tally = recommend(interactions(rows))
