@@ -34,6 +34,7 @@ from ranker.errors import BackendError
 
 _CLOSED = "engine: closed: load the model again"
 _LOGIT_ROWS, _LOGIT_ROWS_GPU = 256, 2048  # positions whose full-vocabulary logits are held at once
+_MAX_TEXTS = 4096  # continuations whose ids are remembered
 _START_TOKENS = 8192  # padded tokens of one batch of starts
 
 
@@ -72,6 +73,8 @@ class _Job:
 
     request: GenerateRequest | ScoreRequest
     num_tokens: int = 0  # room that a generation needs in its row
+    prefix_ids: Sequence[int] = ()  # as tokenised, if that was necessary
+    suffix_ids: Sequence[int] = ()
     results: asyncio.Queue[Chunk | Scores | BackendError] = field(default_factory=asyncio.Queue)
     is_withdrawn: bool = False
 
@@ -141,6 +144,7 @@ class Engine:
         )
         self._end_ids = _end_ids(model, tokenizer)
         self._prefixes = PrefixCache(limits.prefix_bytes)
+        self._text_ids: dict[str, list[int]] = {}
         self._running: list[_Row] = []
         self._waiting: list[tuple[int, int, _Job]] = []
         self._numbers = itertools.count()
@@ -158,10 +162,9 @@ class Engine:
             self._waiting.clear()
             self._driver = asyncio.get_running_loop().create_task(self._drive())
             self._driver.add_done_callback(self._fail_outstanding)
-        job = _Job(request=request)
+        job = _Job(request=request, suffix_ids=self._ids(request.prompt.suffix))
         if isinstance(request, GenerateRequest):
-            job.num_tokens = len(self._ids(request.prompt.prefix)) + len(self._ids(request.prompt.suffix))
-            job.num_tokens += request.max_tokens
+            job.num_tokens = len(self._prefix_ids(job)) + len(job.suffix_ids) + request.max_tokens
         heapq.heappush(self._waiting, (request.priority, next(self._numbers), job))
         return job
 
@@ -324,9 +327,8 @@ class Engine:
     def _accept(self, row: _Row, token_id: int) -> None:
         """Take a sampled id into the row: stream its text, or end the completion."""
         row.num_tokens += 1
-        usage = row.usage._replace(completion_tokens=row.num_tokens)
         if token_id in self._end_ids:
-            self._finish(row, Chunk("", Finish.STOP, usage))
+            self._finish(row, "", Finish.STOP)
             return
         row.ids.append(token_id)
         piece = row.text_stream.step(self._tokenizer.backend_tokenizer, token_id) or ""
@@ -335,17 +337,18 @@ class Engine:
             piece = piece[:stop_end]
         row.text += piece
         if stop_end is not None:
-            self._finish(row, Chunk(piece, Finish.STOP, usage))
+            self._finish(row, piece, Finish.STOP)
         elif row.num_tokens >= row.request.max_tokens or row.length + 1 >= self.context_tokens:
-            self._finish(row, Chunk(piece, Finish.LENGTH, usage))
+            self._finish(row, piece, Finish.LENGTH)
         elif piece:
             row.job.results.put_nowait(Chunk(piece))
 
-    def _finish(self, row: _Row, chunk: Chunk) -> None:
+    def _finish(self, row: _Row, piece: str, finish: Finish) -> None:
         """Hand over the last chunk and keep what was computed. `_release` follows when the step is over."""
         computed = self._rows.read(self._running.index(row), row.length)
         self._prefixes.put(row.request.prompt.text + row.text, row.ids, computed)
-        row.job.results.put_nowait(chunk)
+        usage = row.usage._replace(completion_tokens=row.num_tokens)
+        row.job.results.put_nowait(Chunk(piece, finish, usage))
         row.job.is_withdrawn = True
 
     def _release(self, index: int) -> None:
@@ -398,11 +401,11 @@ class Engine:
     def _place(self, job: _Job) -> _Placed:
         """Look up what is kept of a call's prompt. Raises BackendError if it cannot be computed."""
         prompt, request = job.request.prompt, job.request
-        prefix_ids = list(self._prefixes.ids(prompt.prefix) or self._ids(prompt.prefix))
-        ids = prefix_ids + self._ids(prompt.suffix)
+        prefix_ids = list(self._prefix_ids(job))
+        ids = [*prefix_ids, *job.suffix_ids]
         continuations: list[list[int]] = []
         if isinstance(request, ScoreRequest):
-            continuations = [self._ids(text) for text in request.continuations]
+            continuations = self._continuations(request.continuations)
             if not all(continuations):
                 raise BackendError("score: a continuation is empty. Give every candidate a title.")
             num_new, room = max(map(len, continuations)), len(ids) + sum(map(len, continuations))
@@ -463,6 +466,26 @@ class Engine:
         columns = starts[:, None] + torch.arange(length, device=self._device)
         mask = tree_mask(columns, all_branches, end)
         return self._forward.extend(all_ids, all_positions, columns, mask, self._rows, first)
+
+    # ---- ids ---------------------------------------------------------------------------------------------------------
+
+    def _prefix_ids(self, job: _Job) -> Sequence[int]:
+        """Those that are remembered of the text, where it was computed or sampled before."""
+        prefix = job.request.prompt.prefix
+        if (known := self._prefixes.ids(prefix)) is not None:
+            return known
+        if not job.prefix_ids:
+            job.prefix_ids = self._ids(prefix)
+        return job.prefix_ids
+
+    def _continuations(self, texts: Sequence[str]) -> list[list[int]]:
+        """Of each text; the titles of a pool come again at every step, so they are remembered."""
+        if len(self._text_ids) > _MAX_TEXTS:
+            self._text_ids.clear()
+        new = [text for text in dict.fromkeys(texts) if text not in self._text_ids]
+        if new:
+            self._text_ids |= zip(new, self._tokenizer(new, add_special_tokens=False)["input_ids"], strict=True)
+        return [self._text_ids[text] for text in texts]
 
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
