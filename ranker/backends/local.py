@@ -94,10 +94,12 @@ def load_local(
     limits: EngineLimits | None = None,
     is_reference: bool = False,
     is_graphed: bool = True,
+    dtype: torch.dtype | None = None,
 ) -> LocalBackend:
     """Load a model directory (config, tokenizer, safetensors), and merge a LoRA adapter into it where one is given.
 
-    bfloat16 on a CUDA device, float32 on a CPU, where half precision decodes slower in batches and no CPU lacks float32.
+    `dtype` None: bfloat16 on a CUDA device, float32 on a CPU, where half precision decodes slower in batches and no CPU lacks
+    float32.
     `is_reference`: run the modules of transformers, which every other engine is compared with, even where our own forward
     pass (`ranker.backends.lean`) could take their place. `limits`: None = what suits the device. `is_graphed`: on a GPU,
     capture decoding steps of our own pass (`ranker.backends.graphs`).
@@ -117,7 +119,7 @@ def load_local(
             trust_remote_code=False,
             use_safetensors=True,
             attn_implementation=ATTENTION_NAME,
-            dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
+            dtype=dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32),
         )
         if adapter is not None:
             model = merge_adapter(model, adapter)
