@@ -199,7 +199,7 @@ def _quality_lines(quality: dict[str, Any]) -> list[str]:
     lines = []
     if same := quality.get("same"):
         lines.append(
-            f"Our forward pass against the modules of transformers on {same['tasks']:.0f} tasks: {same['same_rankings']:.0f} "
+            f"Our forward pass against the modules of transformers in float32 on {same['tasks']:.0f} tasks: {same['same_rankings']:.0f} "
             f"equal rankings; {same['same_exclusions']:.0f} of {same['steps']:.0f} exclusions and "
             f"{same['same_thoughts']:.0f} thoughts are equal."
         )

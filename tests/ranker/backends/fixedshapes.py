@@ -15,8 +15,8 @@ class FixedShapes(GraphedForward):
         self, ids: torch.Tensor, positions: torch.Tensor, num_rows: int, end: int, rows: KeyValueRows
     ) -> Captured:
         self.num_captured += 1
-        inputs = torch.zeros(2, num_rows, dtype=torch.int64)
-        hidden = torch.empty(0)
+        inputs = torch.zeros(2, num_rows, dtype=torch.int64, device=ids.device)
+        hidden = torch.empty(0, device=ids.device)
 
         def replay() -> None:
             found = self._forward.step(inputs[0], inputs[1], end, rows, is_ragged=True)

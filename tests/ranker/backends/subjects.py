@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import torch
 
 from ranker.backends import Backend
 from ranker.backends.scripted import ScriptedBackend
@@ -67,7 +68,8 @@ def _local(directory: Path) -> Backend:
     from ranker.backends.engine import EngineLimits
     from ranker.backends.local import load_local
 
-    return load_local(directory, name="tiny", limits=EngineLimits(max_rows=4, live_rows=1))
+    # on a GPU too in the precision in which results are compared
+    return load_local(directory, name="tiny", limits=EngineLimits(max_rows=4, live_rows=1), dtype=torch.float32)
 
 
 def _batched(directory: Path) -> Backend:
@@ -75,10 +77,13 @@ def _batched(directory: Path) -> Backend:
     from fixedshapes import FixedShapes
 
     from ranker.backends.engine import EngineLimits
+    from ranker.backends.graphs import GraphedForward
     from ranker.backends.local import load_local
 
-    backend = load_local(directory, name="tiny", limits=EngineLimits(max_rows=4, live_rows=1, start_rows=3))
-    backend._engine._forward = FixedShapes(backend._engine._forward)
+    limits = EngineLimits(max_rows=4, live_rows=1, start_rows=3)
+    backend = load_local(directory, name="tiny", limits=limits, dtype=torch.float32)
+    if not isinstance(backend._engine._forward, GraphedForward):
+        backend._engine._forward = FixedShapes(backend._engine._forward)
     return backend
 
 

@@ -1,9 +1,11 @@
 """Decoding steps in few shapes: the same as without, whatever runs beside, and steps one by one where capturing fails."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from fixedshapes import FixedShapes
 
 from ranker.backends import GenerateRequest, Prompt, ScoreRequest
@@ -11,6 +13,7 @@ from ranker.backends.engine import EngineLimits
 from ranker.backends.graphs import GraphedForward, round_up
 from ranker.backends.local import LocalBackend, load_local
 
+load_tiny = partial(load_local, name="tiny", dtype=torch.float32, is_graphed=False)
 REQUESTS = [
     GenerateRequest(prompt=Prompt("a film " * (1 + i % 4), f"[{i}] one"), max_tokens=4 + 3 * (i % 5)) for i in range(20)
 ]
@@ -25,7 +28,7 @@ async def texts(backend: LocalBackend, requests: list[GenerateRequest]) -> list[
 
 def test_few_shapes_give_the_same_and_are_captured_again_when_rows_grow(tiny_model_dir: Path) -> None:
     limits = EngineLimits(max_rows=6, live_rows=1, start_rows=4)
-    plain, shaped = (load_local(tiny_model_dir, name="tiny", limits=limits) for _ in range(2))
+    plain, shaped = (load_tiny(tiny_model_dir, limits=limits) for _ in range(2))
     shapes = shaped._engine._forward = FixedShapes(shaped._engine._forward)  # type: ignore[attr-defined]
     assert asyncio.run(texts(shaped, REQUESTS)) == asyncio.run(texts(plain, REQUESTS))
     before = shapes.num_captured
@@ -40,7 +43,7 @@ def test_few_shapes_give_the_same_and_are_captured_again_when_rows_grow(tiny_mod
 def test_where_capturing_fails_steps_are_taken_one_by_one(
     tiny_model_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    backend = load_local(tiny_model_dir, name="tiny")
+    backend = load_tiny(tiny_model_dir)
     expected = asyncio.run(texts(backend, REQUESTS))
 
     class Failing(GraphedForward):
@@ -69,7 +72,7 @@ def test_what_is_started_together_scores_as_alone(tiny_model_dir: Path) -> None:
     ]
 
     async def ask(limits: EngineLimits) -> tuple[list[tuple[float, ...]], list[tuple[int, int, int]]]:
-        backend = load_local(tiny_model_dir, name="tiny", limits=limits)
+        backend = load_tiny(tiny_model_dir, limits=limits)
         found = await asyncio.gather(*(backend.score(request) for request in requests))
         await backend.aclose()
         return [scores.log_probs for scores in found], [scores.usage for scores in found]

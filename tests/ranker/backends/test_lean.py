@@ -96,6 +96,17 @@ def test_hidden_states_are_those_of_transformers(name: str) -> None:
     torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_half_precision_is_as_near_to_float32_as_transformers(name: str) -> None:
+    half = make_model(*MODELS[name]).bfloat16()
+    rotary = half.get_decoder().rotary_emb  # loading leaves these in float32, and so does the engine
+    rotary.inv_freq = make_model(*MODELS[name]).get_decoder().rotary_emb.inv_freq
+    lean = make_lean(half)
+    assert lean is not None
+    half.get_decoder().layers[1].mlp.register_forward_hook(lambda _module, _inputs, output: output * 1.5)
+    assert make_lean(half) is None
+
+
 def test_what_it_does_not_know_is_left_to_transformers() -> None:
     assert make_lean(make_model(Olmo2ForCausalLM, Olmo2Config(**SHAPE))) is None
     assert make_lean(make_model(LlamaForCausalLM, LlamaConfig(**SHAPE, hidden_act="gelu"))) is None
@@ -114,7 +125,7 @@ def test_the_engine_says_the_same_on_either(tiny_model_dir: Path) -> None:
     prompt, texts = Prompt("Think between a film and one", " then two"), ("one", "a film and", "two")
 
     async def ask(is_reference: bool) -> tuple[str, tuple[float, ...]]:
-        backend = load_local(tiny_model_dir, name="tiny", is_reference=is_reference)
+        backend = load_local(tiny_model_dir, name="tiny", is_reference=is_reference, dtype=torch.float32)
         chunks = [c.text async for c in backend.generate(GenerateRequest(prompt=prompt, max_tokens=24))]
         scores = await backend.score(ScoreRequest(prompt=prompt, continuations=texts))
         await backend.aclose()
