@@ -129,6 +129,7 @@ def load_local(
     if not tokenizer.chat_template:
         raise BackendError(f"{directory}: the tokenizer has no chat template. Use an instruction-tuned model.")
     model = model.to(device).eval()
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape, and no two prompts have the same
     forward: Forward | None = None if is_reference else make_lean(model)
     if forward is not None and is_graphed and device.type == "cuda":
         forward = GraphedForward(forward)
