@@ -10,6 +10,9 @@ sampled), so a cached and an uncached run see the same ids in the same pieces.
 
 Scoring. All continuations are laid behind the prompt in one row; a mask hides them from each other and their positions all
 begin where the prompt ends. One forward pass, no copy of the prompt per continuation. Ours.
+
+A GPU is fast where much is done at once: there what waits is started in batches (on a CPU one by one), a decoding step is a
+captured graph (`ranker.backends.graphs`), and the host waits for the device once a step, for the ids of all rows.
 """
 
 import asyncio
@@ -22,7 +25,7 @@ from typing import Any
 
 import torch
 
-from ranker.backends.base import Chunk, Finish, GenerateRequest, Prompt, ScoreRequest, Scores, Usage, too_long
+from ranker.backends.base import Chunk, Finish, GenerateRequest, ScoreRequest, Scores, Usage, too_long
 from ranker.backends.forward import Forward, TransformersForward
 from ranker.backends.kv import KeyValueRows, tree_mask
 from ranker.backends.prefixes import PrefixCache
@@ -30,7 +33,9 @@ from ranker.backends.stops import end_of_stop
 from ranker.errors import BackendError
 
 _CLOSED = "engine: closed: load the model again"
-_LOGIT_ROWS = 256  # positions whose full-vocabulary logits are held at once
+_LOGIT_ROWS, _LOGIT_ROWS_GPU = 256, 2048  # positions whose full-vocabulary logits are held at once
+_MAX_TEXTS = 4096  # continuations whose ids are remembered
+_START_TOKENS = 8192  # padded tokens of one batch of starts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +46,25 @@ class EngineLimits:
     """Sequences that decode together."""
     live_rows: int = 4
     """Rows beyond `max_rows` that only requests of priority 0 may take, so that a watched ranking never waits for bulk."""
+    start_rows: int = 1
+    """Prompts that are computed together before their rows decode, and calls that are scored together."""
     row_bytes: int = 3 << 30
     """Memory for the rows; longer prompts mean fewer rows."""
     prefix_bytes: int = 512 << 20
     """Memory for kept prefixes."""
+
+
+def default_limits() -> EngineLimits:
+    """For the device that a model would be loaded on; on a GPU by the memory that is free there now.
+
+    Rows are copied when they get longer, so twice `row_bytes` must fit beside the prefixes and what a forward pass needs.
+    """
+    if not torch.cuda.is_available():
+        return EngineLimits()
+    free, _ = torch.cuda.mem_get_info()
+    return EngineLimits(
+        max_rows=256, live_rows=16, start_rows=32, row_bytes=int(0.35 * free), prefix_bytes=int(0.15 * free)
+    )
 
 
 @dataclass(kw_only=True, eq=False)
@@ -53,8 +73,41 @@ class _Job:
 
     request: GenerateRequest | ScoreRequest
     num_tokens: int = 0  # room that a generation needs in its row
+    prefix_ids: Sequence[int] = ()  # as tokenised, if that was necessary
+    suffix_ids: Sequence[int] = ()
     results: asyncio.Queue[Chunk | Scores | BackendError] = field(default_factory=asyncio.Queue)
     is_withdrawn: bool = False
+
+
+@dataclass(kw_only=True, eq=False)
+class _Placed:
+    """A call whose prompt is about to be computed."""
+
+    job: _Job
+    prefix_ids: list[int]
+    ids: list[int]
+    """Of the whole prompt."""
+    continuations: list[list[int]]
+    computed: torch.Tensor | None
+    """What was kept of the keys and values of the prefix."""
+    start: int
+    """Tokens of the prefix that are not computed together with what follows: all, or all but the last sampled one."""
+    room: int
+    """Columns that the call needs."""
+
+    @property
+    def is_new(self) -> bool:
+        """The prefix has to be computed."""
+        return self.computed is None and bool(self.prefix_ids)
+
+    @property
+    def cached(self) -> int:
+        return 0 if self.computed is None else self.start
+
+    @property
+    def num_behind(self) -> int:
+        """Tokens behind `start`."""
+        return len(self.ids) - self.start + sum(map(len, self.continuations))
 
 
 @dataclass(kw_only=True, eq=False)
@@ -78,14 +131,20 @@ class Engine:
     def __init__(self, model: Any, tokenizer: Any, limits: EngineLimits, forward: Forward | None = None) -> None:
         """`forward` computes what `model` does; None = by the modules of `model` itself."""
         self._tokenizer, self._limits = tokenizer, limits
-        self._forward = forward or TransformersForward(model)
         self._device = next(model.parameters()).device
+        self._forward = forward or TransformersForward(model)
         config = model.config.get_text_config()
         self.context_tokens = int(config.max_position_embeddings)
-        num_rows = limits.max_rows + limits.live_rows + 1  # the row behind the running ones is for prefill and scores
-        self._rows = KeyValueRows(config, num_rows, dtype=next(model.parameters()).dtype, device=self._device)
+        self._rows = KeyValueRows(
+            config,
+            limits.max_rows + limits.live_rows + limits.start_rows,  # rows behind the running ones are for starts
+            dtype=next(model.parameters()).dtype,
+            device=self._device,
+            max_bytes=limits.row_bytes if self._device.type == "cuda" else None,
+        )
         self._end_ids = _end_ids(model, tokenizer)
         self._prefixes = PrefixCache(limits.prefix_bytes)
+        self._text_ids: dict[str, list[int]] = {}
         self._running: list[_Row] = []
         self._waiting: list[tuple[int, int, _Job]] = []
         self._numbers = itertools.count()
@@ -103,10 +162,9 @@ class Engine:
             self._waiting.clear()
             self._driver = asyncio.get_running_loop().create_task(self._drive())
             self._driver.add_done_callback(self._fail_outstanding)
-        job = _Job(request=request)
+        job = _Job(request=request, suffix_ids=self._ids(request.prompt.suffix))
         if isinstance(request, GenerateRequest):
-            job.num_tokens = len(self._ids(request.prompt.prefix)) + len(self._ids(request.prompt.suffix))
-            job.num_tokens += request.max_tokens
+            job.num_tokens = len(self._prefix_ids(job)) + len(job.suffix_ids) + request.max_tokens
         heapq.heappush(self._waiting, (request.priority, next(self._numbers), job))
         return job
 
@@ -155,80 +213,122 @@ class Engine:
                 self._release(index)
 
     def _admit(self) -> None:
-        """Start what waits, in order of priority; while somebody watches, one thing between two tokens."""
+        """Start what waits, in order of priority; while somebody watches, one batch between two tokens."""
         is_watched = any(row.request.priority == 0 for row in self._running)
-        while self._waiting and self._has_room(self._waiting[0][2]):
-            _, _, job = heapq.heappop(self._waiting)
-            try:
-                self._start(job)
-            except BackendError as error:
-                job.results.put_nowait(error)
+        while batch := self._next_batch():
+            if isinstance(batch[0].job.request, ScoreRequest):
+                self._score(batch)
+            else:
+                self._prefill(batch)
             if is_watched:
                 return
 
-    def _has_room(self, job: _Job) -> bool:
-        request = job.request
-        if isinstance(request, ScoreRequest) or not self._running:
+    def _next_batch(self) -> list[_Placed]:
+        """The calls to start next: of one kind, and none that would profit from what another one computes.
+
+        Those whose prefix has to be computed come first.
+        """
+        batch: list[_Placed] = []
+        others = []  # calls of the other kind wait for the next batch
+        while self._waiting and len(batch) < self._limits.start_rows:
+            job = self._waiting[0][2]
+            if batch and type(job.request) is not type(batch[0].job.request):
+                others.append(heapq.heappop(self._waiting))
+                continue
+            if not self._has_room(job, len(batch)):
+                break
+            try:
+                placed = self._place(job)
+            except BackendError as error:
+                job.results.put_nowait(error)
+            else:
+                if batch and not self._goes_with(placed, batch):
+                    break
+                batch.append(placed)
+            heapq.heappop(self._waiting)
+        for other in others:
+            heapq.heappush(self._waiting, other)
+        return sorted(batch, key=lambda placed: not placed.is_new)
+
+    def _has_room(self, job: _Job, num_starting: int) -> bool:
+        request, num_rows = job.request, len(self._running) + num_starting
+        if isinstance(request, ScoreRequest) or not num_rows:
             return True
         rows = self._limits.max_rows + (self._limits.live_rows if request.priority == 0 else 0)
         needed_bytes = max(self._rows.capacity, job.num_tokens) * self._rows.bytes_per_token
-        return len(self._running) < min(rows, self._limits.row_bytes // needed_bytes)
+        return num_rows < min(rows, self._limits.row_bytes // needed_bytes)
 
-    def _start(self, job: _Job) -> None:
-        if isinstance(job.request, ScoreRequest):
-            job.results.put_nowait(self._score(job.request))
-        else:
-            self._prefill(job, job.request)
+    def _goes_with(self, placed: _Placed, batch: Sequence[_Placed]) -> bool:
+        prefix = placed.job.request.prompt.prefix
+        if placed.is_new and any(p.job.request.prompt.prefix == prefix for p in batch):
+            return False
+        together = (*batch, placed)
+        length = max(len(p.ids) - p.cached + sum(map(len, p.continuations)) for p in together)
+        room, num_running = max(p.start + length for p in together), len(self._running)
+        room = max(room, *(p.room for p in together))
+        is_small = len(together) * length <= _START_TOKENS
+        return is_small and num_running + len(together) <= self._rows.rows_at(room, num_running)
 
     # ---- generation --------------------------------------------------------------------------------------------------
 
-    def _prefill(self, job: _Job, request: GenerateRequest) -> None:
-        row = len(self._running)
-        ids, start, cached = self._place_prompt(request.prompt, row, request.max_tokens)
-        hidden = self._forward_row(row, start, ids[start:])
-        generator = None
-        if request.temperature > 0:
-            generator = torch.Generator(self._device).manual_seed(request.seed)
-        running = _Row(
-            job=job,
-            request=request,
-            text_stream=_make_text_stream(),
-            ids=ids,
-            length=len(ids),
-            usage=Usage(len(ids), cached, 0),
-            generator=generator,
-        )
-        self._running.append(running)
-        self._accept(running, self._sample(running, self._forward.logits(hidden[-1:])[0]))
-        if running.job.is_withdrawn:
-            self._release(row)
+    def _prefill(self, batch: Sequence[_Placed]) -> None:
+        hidden = self._compute_prompts(batch)
+        first = len(self._running)
+        last = torch.tensor([len(p.ids) - p.start - 1 for p in batch], device=self._device)
+        logits = self._forward.logits(hidden[torch.arange(len(batch), device=self._device), last])
+        for placed in batch:
+            request = placed.job.request
+            assert isinstance(request, GenerateRequest)
+            generator = None
+            if request.temperature > 0:
+                generator = torch.Generator(self._device).manual_seed(request.seed)
+            self._running.append(
+                _Row(
+                    job=placed.job,
+                    request=request,
+                    text_stream=_make_text_stream(),
+                    ids=placed.ids,
+                    length=len(placed.ids),
+                    usage=Usage(len(placed.ids), placed.cached, 0),
+                    generator=generator,
+                )
+            )
+        self._accept_all(first, logits)
 
     def _decode_step(self) -> None:
         """One token for every running row."""
         rows = self._running
-        positions = torch.tensor([row.length for row in rows], device=self._device)  # (B,)
-        ids = torch.tensor([row.ids[-1] for row in rows], device=self._device)  # (B,)
-        logits = self._forward.logits(self._forward.step(ids, positions, self._rows))  # (B, V)
-        for index, row in enumerate(rows):
+        ids, positions = torch.tensor([[row.ids[-1] for row in rows], [row.length for row in rows]]).to(self._device)
+        end = max(row.length for row in rows) + 1
+        hidden = self._forward.step(ids, positions, end, self._rows, is_ragged=len(rows) > 1)
+        for row in rows:
             row.length += 1
-            self._accept(row, self._sample(row, logits[index]))
-        for index in reversed(range(len(rows))):
-            if rows[index].job.is_withdrawn:
+        self._accept_all(0, self._forward.logits(hidden))
+
+    def _accept_all(self, first: int, logits: torch.Tensor) -> None:
+        """Sample a token for each of the running rows from `first` on, from (B, V) logits, and free those that end."""
+        rows = self._running[first:]
+        for row, token_id in zip(rows, self._sample(rows, logits), strict=True):
+            self._accept(row, token_id)
+        for index in reversed(range(first, len(self._running))):
+            if self._running[index].job.is_withdrawn:
                 self._release(index)
 
-    def _sample(self, row: _Row, logits: torch.Tensor) -> int:
-        """The next id from (V,) logits: the arg max, or a draw at the request's temperature."""
-        if row.generator is None:
-            return int(logits.argmax())
-        probabilities = (logits.float() / row.request.temperature).softmax(-1)
-        return int(torch.multinomial(probabilities, 1, generator=row.generator))
+    def _sample(self, rows: Sequence[_Row], logits: torch.Tensor) -> list[int]:
+        """The next ids from (B, V) logits: the arg max, or a draw at the request's temperature. Waits for the device once."""
+        picked = logits.argmax(-1)
+        for index, row in enumerate(rows):
+            if row.generator is not None:
+                probabilities = (logits[index].float() / row.request.temperature).softmax(-1)
+                picked[index] = torch.multinomial(probabilities, 1, generator=row.generator)[0]
+        found: list[int] = picked.tolist()
+        return found
 
     def _accept(self, row: _Row, token_id: int) -> None:
         """Take a sampled id into the row: stream its text, or end the completion."""
         row.num_tokens += 1
-        usage = row.usage._replace(completion_tokens=row.num_tokens)
         if token_id in self._end_ids:
-            self._finish(row, Chunk("", Finish.STOP, usage))
+            self._finish(row, "", Finish.STOP)
             return
         row.ids.append(token_id)
         piece = row.text_stream.step(self._tokenizer.backend_tokenizer, token_id) or ""
@@ -237,17 +337,18 @@ class Engine:
             piece = piece[:stop_end]
         row.text += piece
         if stop_end is not None:
-            self._finish(row, Chunk(piece, Finish.STOP, usage))
+            self._finish(row, piece, Finish.STOP)
         elif row.num_tokens >= row.request.max_tokens or row.length + 1 >= self.context_tokens:
-            self._finish(row, Chunk(piece, Finish.LENGTH, usage))
+            self._finish(row, piece, Finish.LENGTH)
         elif piece:
             row.job.results.put_nowait(Chunk(piece))
 
-    def _finish(self, row: _Row, chunk: Chunk) -> None:
+    def _finish(self, row: _Row, piece: str, finish: Finish) -> None:
         """Hand over the last chunk and keep what was computed. `_release` follows when the step is over."""
         computed = self._rows.read(self._running.index(row), row.length)
         self._prefixes.put(row.request.prompt.text + row.text, row.ids, computed)
-        row.job.results.put_nowait(chunk)
+        usage = row.usage._replace(completion_tokens=row.num_tokens)
+        row.job.results.put_nowait(Chunk(piece, finish, usage))
         row.job.is_withdrawn = True
 
     def _release(self, index: int) -> None:
@@ -259,80 +360,132 @@ class Engine:
 
     # ---- scoring -----------------------------------------------------------------------------------------------------
 
-    def _score(self, request: ScoreRequest) -> Scores:
-        continuations = [self._ids(text) for text in request.continuations]
-        if not all(continuations):
-            raise BackendError("score: a continuation is empty. Give every candidate a title.")
-        num_scored = sum(len(ids) for ids in continuations)
-        row = len(self._running)
-        ids, start, cached = self._place_prompt(request.prompt, row, max(map(len, continuations)), num_extra=num_scored)
-        end = len(ids)
-        num_behind = end - start
-        positions = list(range(start, end)) + [end + k for c in continuations for k in range(len(c))]
-        mask = tree_mask(start, num_behind, [len(c) for c in continuations], self._device)
-        tokens = torch.tensor(ids[start:] + [i for c in continuations for i in c], device=self._device)
-        at = torch.tensor(positions, device=self._device)
-        hidden = self._forward.row(tokens, at, mask[0, 0], self._rows, row, start)  # (L, E)
-        log_probs = self._continuation_log_probs(hidden, num_behind, continuations)
-        usage = Usage(end + num_scored, cached, 0)
-        return Scores(tuple(log_probs), tuple(len(c) for c in continuations), usage)
-
-    def _continuation_log_probs(
-        self, hidden: torch.Tensor, num_behind: int, continuations: Sequence[Sequence[int]]
-    ) -> list[float]:
-        """Sum of log P(token | prompt, tokens before) of each continuation, from (L, E) hidden states."""
-        sources: list[int] = []
+    def _score(self, batch: Sequence[_Placed]) -> None:
+        hidden = self._compute_prompts(batch)
+        sources: list[tuple[int, int]] = []
         targets: list[int] = []
-        owners: list[int] = []
-        offset = num_behind
-        for owner, ids in enumerate(continuations):
-            sources += [num_behind - 1, *range(offset, offset + len(ids) - 1)]
-            targets += ids
-            owners += [owner] * len(ids)
-            offset += len(ids)
-        totals = [0.0] * len(continuations)
-        for at in range(0, len(sources), _LOGIT_ROWS):
-            part = slice(at, at + _LOGIT_ROWS)
-            logits = self._forward.logits(hidden[sources[part]]).float()  # (rows, V)
-            picked = torch.tensor(targets[part], device=self._device)
-            found = logits.gather(1, picked[:, None])[:, 0] - logits.logsumexp(-1)
-            for owner, value in zip(owners[part], found.tolist(), strict=True):
-                totals[owner] += value
-        if not all(map(math.isfinite, totals)):
-            raise BackendError("score: the model gives probabilities that are not numbers. Its weights are damaged.")
-        return totals
+        for index, placed in enumerate(batch):
+            offset = num_behind = len(placed.ids) - placed.start
+            for ids in placed.continuations:
+                sources += [(index, at) for at in (num_behind - 1, *range(offset, offset + len(ids) - 1))]
+                targets += ids
+                offset += len(ids)
+        found = iter(self._log_probs(hidden, sources, targets))
+        for placed in batch:
+            log_probs = tuple(sum(itertools.islice(found, len(ids))) for ids in placed.continuations)
+            if not all(map(math.isfinite, log_probs)):
+                message = "score: the model gives probabilities that are not numbers. Its weights are damaged."
+                placed.job.results.put_nowait(BackendError(message))
+                continue
+            num_tokens = tuple(map(len, placed.continuations))
+            usage = Usage(len(placed.ids) + sum(num_tokens), placed.cached, 0)
+            placed.job.results.put_nowait(Scores(log_probs, num_tokens, usage))
+
+    def _log_probs(
+        self, hidden: torch.Tensor, sources: Sequence[tuple[int, int]], targets: Sequence[int]
+    ) -> list[float]:
+        """log P(target | everything before) at each place (row, token) of (B, L, E) hidden states."""
+        where = torch.tensor(sources, device=self._device)
+        picked = torch.tensor(targets, device=self._device)
+        parts = []
+        chunk = _LOGIT_ROWS_GPU if self._device.type == "cuda" else _LOGIT_ROWS
+        for at in range(0, len(targets), chunk):
+            rows, tokens = where[at : at + chunk].unbind(1)
+            logits = self._forward.logits(hidden[rows, tokens]).float()  # (chunk, V)
+            parts.append(logits.gather(1, picked[at : at + chunk, None])[:, 0] - logits.logsumexp(-1))
+        found: list[float] = torch.cat(parts).tolist()
+        return found
 
     # ---- forward passes ----------------------------------------------------------------------------------------------
 
-    def _place_prompt(
-        self, prompt: Prompt, row: int, num_new: int, *, num_extra: int = 0
-    ) -> tuple[list[int], int, int]:
-        """Put the prompt's prefix into `row`, kept from before or computed now.
-
-        Returns:
-            (ids of the whole prompt, how many of them are in the row, how many did not have to be computed)
-        """
-        prefix_ids = list(self._prefixes.ids(prompt.prefix) or self._ids(prompt.prefix))
-        ids = prefix_ids + self._ids(prompt.suffix)
+    def _place(self, job: _Job) -> _Placed:
+        """Look up what is kept of a call's prompt. Raises BackendError if it cannot be computed."""
+        prompt, request = job.request.prompt, job.request
+        prefix_ids = list(self._prefix_ids(job))
+        ids = [*prefix_ids, *job.suffix_ids]
+        continuations: list[list[int]] = []
+        if isinstance(request, ScoreRequest):
+            continuations = self._continuations(request.continuations)
+            if not all(continuations):
+                raise BackendError("score: a continuation is empty. Give every candidate a title.")
+            num_new, room = max(map(len, continuations)), len(ids) + sum(map(len, continuations))
+        else:
+            num_new, room = request.max_tokens, len(ids) + request.max_tokens
         if len(ids) + num_new > self.context_tokens:
             raise too_long(len(ids), num_new, self.context_tokens)
         if len(ids) == len(prefix_ids):
             raise BackendError("prompt: the suffix is empty. Put at least one token behind the prefix.")
-        self._rows.grow(len(ids) + max(num_new, num_extra), len(self._running))
         computed = self._prefixes.computed(prompt.prefix)
-        if computed is not None:
-            self._rows.write(row, computed)
-            return ids, computed.shape[3], computed.shape[3]
-        if prefix_ids:
-            self._forward_row(row, 0, prefix_ids)
-            self._prefixes.put(prompt.prefix, prefix_ids, self._rows.read(row, len(prefix_ids)))
-        return ids, len(prefix_ids), 0
+        start = len(prefix_ids) if computed is None else computed.shape[3]
+        return _Placed(
+            job=job,
+            prefix_ids=prefix_ids,
+            ids=ids,
+            continuations=continuations,
+            computed=computed,
+            start=start,
+            room=room,
+        )
 
-    def _forward_row(self, row: int, start: int, ids: Sequence[int]) -> torch.Tensor:
-        """Compute `ids` behind `start` tokens of a row; returns hidden states (L, E)."""
-        positions = torch.arange(start, start + len(ids), device=self._device)
-        mask = torch.arange(start + len(ids), device=self._device)[None] <= positions[:, None]  # (L, S)
-        return self._forward.row(torch.tensor(ids, device=self._device), positions, mask, self._rows, row, start)
+    def _compute_prompts(self, batch: Sequence[_Placed]) -> torch.Tensor:
+        """Put prompts into the rows behind the running ones: prefixes kept from before or computed now, then what follows.
+
+        Those whose prefix has to be computed come first in `batch`. Returns hidden states (B, L, E) of what stands behind
+        `start`: the rest of the prompt, and the continuations side by side.
+        """
+        first = len(self._running)
+        length = max(p.num_behind for p in batch)
+        self._rows.grow(max(max(p.room, p.start + length) for p in batch), first)
+        new = [p for p in batch if p.is_new]
+        if new:
+            self._extend(first, [(0, p.prefix_ids, []) for p in new])
+        for row, placed in enumerate(batch, first):
+            prefix = placed.job.request.prompt.prefix
+            if placed.computed is not None:
+                self._rows.write(row, placed.computed)
+            elif placed.is_new:
+                self._prefixes.put(prefix, placed.prefix_ids, self._rows.read(row, placed.start))
+        return self._extend(first, [(p.start, p.ids[p.start :], p.continuations) for p in batch])
+
+    def _extend(self, first: int, tokens: Sequence[tuple[int, list[int], list[list[int]]]]) -> torch.Tensor:
+        """Compute tokens for neighbouring rows from `first` on; returns hidden states (B, L, E).
+
+        For each row: what it holds, the ids that go behind that, and those of the continuations that go behind both.
+        """
+        length = max(len(ids) + sum(map(len, texts)) for _, ids, texts in tokens)
+        end = max(start + len(ids) + sum(map(len, texts)) for start, ids, texts in tokens)
+        table = []  # for each row its ids, positions and branches, and zeros behind them
+        for start, ids, texts in tokens:
+            behind = start + len(ids)
+            whole = [*ids, *itertools.chain.from_iterable(texts)]
+            positions = [*range(start, behind), *(behind + k for text in texts for k in range(len(text)))]
+            branches = [0] * len(ids) + [number for number, text in enumerate(texts, 1) for _ in text]
+            table.append([line + [0] * (length - len(line)) for line in (whole, positions, branches)])
+        all_ids, all_positions, all_branches = torch.tensor(table).to(self._device).unbind(1)  # (B, L)
+        starts = torch.tensor([start for start, _, _ in tokens]).to(self._device)
+        columns = starts[:, None] + torch.arange(length, device=self._device)
+        mask = tree_mask(columns, all_branches, end)
+        return self._forward.extend(all_ids, all_positions, columns, mask, self._rows, first)
+
+    # ---- ids ---------------------------------------------------------------------------------------------------------
+
+    def _prefix_ids(self, job: _Job) -> Sequence[int]:
+        """Those that are remembered of the text, where it was computed or sampled before."""
+        prefix = job.request.prompt.prefix
+        if (known := self._prefixes.ids(prefix)) is not None:
+            return known
+        if not job.prefix_ids:
+            job.prefix_ids = self._ids(prefix)
+        return job.prefix_ids
+
+    def _continuations(self, texts: Sequence[str]) -> list[list[int]]:
+        """Of each text; the titles of a pool come again at every step, so they are remembered."""
+        if len(self._text_ids) > _MAX_TEXTS:
+            self._text_ids.clear()
+        new = [text for text in dict.fromkeys(texts) if text not in self._text_ids]
+        if new:
+            self._text_ids |= zip(new, self._tokenizer(new, add_special_tokens=False)["input_ids"], strict=True)
+        return [self._text_ids[text] for text in texts]
 
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer(text, add_special_tokens=False)["input_ids"] if text else []

@@ -5,7 +5,6 @@ neither copies nor grows what is there (a `DynamicCache` concatenates every laye
 lengths share a batch without padding. Imports torch: load it only through `ranker.backends.engine`.
 """
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
@@ -20,11 +19,28 @@ _GROWTH_TOKENS: Final = 256
 class KeyValueRows:
     """`data`: (num_layers, 2, num_rows, num_kv_heads, capacity, head_dim); index 0 of the second axis holds keys."""
 
-    def __init__(self, config: Any, num_rows: int, *, dtype: torch.dtype, device: torch.device) -> None:
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self._shape = (config.num_hidden_layers, 2, num_rows, config.num_key_value_heads)
-        self._head_dim = head_dim
-        self.data = torch.zeros(*self._shape, 0, head_dim, dtype=dtype, device=device)
+    def __init__(
+        self,
+        config: Any,
+        num_rows: int,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        max_bytes: int | None = None,
+    ) -> None:
+        """`max_bytes`: long rows are fewer than `num_rows`, so that all together take no more."""
+        self._num_layers, self._num_heads = config.num_hidden_layers, config.num_key_value_heads
+        self._head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self._max_rows, self._max_bytes = num_rows, max_bytes
+        self.version = 0
+        """Counts how often `data` became another tensor."""
+        self.data = torch.zeros(
+            self._num_layers, 2, num_rows, self._num_heads, 0, self._head_dim, dtype=dtype, device=device
+        )
+
+    @property
+    def num_rows(self) -> int:
+        return int(self.data.shape[2])
 
     @property
     def capacity(self) -> int:
@@ -34,8 +50,16 @@ class KeyValueRows:
     @property
     def bytes_per_token(self) -> int:
         """Of one row."""
-        layers, two, _, heads = self._shape
-        return int(layers * two * heads * self._head_dim * self.data.element_size())
+        return int(self._num_layers * 2 * self._num_heads * self._head_dim * self.data.element_size())
+
+    def rows_at(self, capacity: int, num_used: int) -> int:
+        """How many rows there are once they hold `capacity` tokens: at least one that is not used."""
+        if capacity <= self.capacity:
+            return self.num_rows
+        if self._max_bytes is None:
+            return self._max_rows
+        fitting = self._max_bytes // (self._rounded(capacity) * self.bytes_per_token)
+        return min(self._max_rows, max(fitting, num_used) + 1)
 
     def grow(self, capacity: int, num_used: int) -> None:
         """Make rows at least `capacity` tokens long; what the first `num_used` hold stays.
@@ -44,10 +68,15 @@ class KeyValueRows:
         """
         if capacity <= self.capacity:
             return
-        capacity = -(-capacity // _GROWTH_TOKENS) * _GROWTH_TOKENS
-        data = torch.zeros(*self._shape, capacity, self._head_dim, dtype=self.data.dtype, device=self.data.device)
+        num_rows, capacity = self.rows_at(capacity, num_used), self._rounded(capacity)
+        shape = (self._num_layers, 2, num_rows, self._num_heads, capacity, self._head_dim)
+        data = torch.zeros(shape, dtype=self.data.dtype, device=self.data.device)
         data[:, :, :num_used, :, : self.capacity] = self.data[:, :, :num_used]
         self.data = data
+        self.version += 1
+
+    def _rounded(self, capacity: int) -> int:
+        return -(-capacity // _GROWTH_TOKENS) * _GROWTH_TOKENS
 
     def read(self, row: int, length: int) -> torch.Tensor:
         """A copy of the first `length` tokens of a row: (num_layers, 2, num_kv_heads, length, head_dim)."""
@@ -62,56 +91,37 @@ class KeyValueRows:
         self.data[:, :, target, :, :length] = self.data[:, :, source, :, :length]
 
 
-class OneRow(Cache):  # type: ignore[misc]
-    """For one forward pass of (1, L) tokens that stand behind `start` tokens of `row`."""
-
-    def __init__(self, rows: KeyValueRows, row: int, start: int) -> None:
-        super().__init__(layers=[])
-        self._data, self._row, self._start = rows.data, row, start
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store (1, H_kv, L, D) and return everything of the row up to there."""
-        layer, end = self._data[layer_idx], self._start + key_states.shape[2]
-        layer[0, self._row, :, self._start : end] = key_states[0]
-        layer[1, self._row, :, self._start : end] = value_states[0]
-        return layer[0, self._row : self._row + 1, :, :end], layer[1, self._row : self._row + 1, :, :end]
-
-
 class FirstRows(Cache):  # type: ignore[misc]
-    """For one decoding step: one token for each of the first B rows, each at its own position."""
+    """For one forward pass over B neighbouring rows from `first` on, whose tokens go to `columns` (B, L) of them."""
 
-    def __init__(self, rows: KeyValueRows, positions: torch.Tensor) -> None:
+    def __init__(self, rows: KeyValueRows, first: int, columns: torch.Tensor, end: int) -> None:
+        """`end`: how much of a row is seen."""
         super().__init__(layers=[])
-        self._data, self._positions = rows.data, positions  # (B,)
-        self._rows = torch.arange(len(positions), device=positions.device)
-        self._end = int(positions.max()) + 1
+        self._data, self._columns, self._end = rows.data, columns, end
+        self._seen = slice(first, first + len(columns))
+        self._rows = torch.arange(first, first + len(columns), device=columns.device)[:, None]
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store (B, H_kv, 1, D) and return the rows up to the longest."""
-        layer, num_rows = self._data[layer_idx], len(self._positions)
-        layer[0, self._rows, :, self._positions] = key_states[:, :, 0]
-        layer[1, self._rows, :, self._positions] = value_states[:, :, 0]
-        return layer[0, :num_rows, :, : self._end], layer[1, :num_rows, :, : self._end]
+        """Store (B, H_kv, L, D) and return the rows up to `end`."""
+        layer = self._data[layer_idx]
+        layer[0, self._rows, :, self._columns] = key_states.transpose(1, 2)
+        layer[1, self._rows, :, self._columns] = value_states.transpose(1, 2)
+        return layer[0, self._seen, :, : self._end], layer[1, self._seen, :, : self._end]
 
 
-def tree_mask(start: int, num_behind: int, lengths: Sequence[int], device: torch.device) -> torch.Tensor:
-    """(1, 1, L, S): the suffix is causal; each continuation sees prefix, suffix and itself, but no other continuation."""
-    num_rows = num_behind + sum(lengths)
-    mask = torch.zeros(num_rows, start + num_rows, dtype=torch.bool, device=device)
-    mask[:, :start] = True
-    behind = torch.ones(num_behind, num_behind, dtype=torch.bool, device=device).tril()
-    mask[:num_behind, start : start + num_behind] = behind
-    mask[num_behind:, start : start + num_behind] = True
-    offset = num_behind
-    for length in lengths:
-        block = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-        mask[offset : offset + length, start + offset : start + offset + length] = block
-        offset += length
-    return mask[None, None]
+def tree_mask(columns: torch.Tensor, branches: torch.Tensor, end: int) -> torch.Tensor:
+    """What tokens (B, L) may see of the first `end` columns of their rows: (B, L, S).
+
+    Branch 0 is the trunk, which all see up to where they stand; the tokens of another branch see nothing else but it.
+    """
+    of_column = torch.zeros(len(columns), end + 1, dtype=branches.dtype, device=columns.device)
+    of_column.scatter_(1, columns.clamp(max=end), branches)  # padding may lie beyond what is seen
+    seen = of_column[:, None, :end]
+    return (torch.arange(end, device=columns.device) <= columns[..., None]) & (
+        (seen == 0) | (seen == branches[..., None])
+    )
 
 
 def attend(

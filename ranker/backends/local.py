@@ -14,8 +14,9 @@ from transformers.utils import logging as transformers_logging
 
 from ranker.backends.base import Chunk, GenerateRequest, ScoreRequest, Scores
 from ranker.backends.chat import ChatFormat
-from ranker.backends.engine import Engine, EngineLimits
+from ranker.backends.engine import Engine, EngineLimits, default_limits
 from ranker.backends.forward import Forward
+from ranker.backends.graphs import GraphedForward
 from ranker.backends.kv import ATTENTION_NAME
 from ranker.backends.lean import make_lean
 from ranker.errors import BackendError
@@ -92,12 +93,16 @@ def load_local(
     adapter: Path | None = None,
     limits: EngineLimits | None = None,
     is_reference: bool = False,
+    is_graphed: bool = True,
+    dtype: torch.dtype | None = None,
 ) -> LocalBackend:
     """Load a model directory (config, tokenizer, safetensors), and merge a LoRA adapter into it where one is given.
 
-    bfloat16 on a CUDA device, float32 on a CPU, where half precision decodes slower in batches and no CPU lacks float32.
+    `dtype` None: bfloat16 on a CUDA device, float32 on a CPU, where half precision decodes slower in batches and no CPU lacks
+    float32.
     `is_reference`: run the modules of transformers, which every other engine is compared with, even where our own forward
-    pass (`ranker.backends.lean`) could take their place.
+    pass (`ranker.backends.lean`) could take their place. `limits`: None = what suits the device. `is_graphed`: on a GPU,
+    capture decoding steps of our own pass (`ranker.backends.graphs`).
 
     Raises:
         BackendError: if files are missing, the model type is not supported, or the tokenizer has no chat template.
@@ -114,7 +119,7 @@ def load_local(
             trust_remote_code=False,
             use_safetensors=True,
             attn_implementation=ATTENTION_NAME,
-            dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
+            dtype=dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32),
         )
         if adapter is not None:
             model = merge_adapter(model, adapter)
@@ -124,8 +129,11 @@ def load_local(
     if not tokenizer.chat_template:
         raise BackendError(f"{directory}: the tokenizer has no chat template. Use an instruction-tuned model.")
     model = model.to(device).eval()
-    forward = None if is_reference else make_lean(model)
-    return LocalBackend(model, tokenizer, name=name, limits=limits, forward=forward)
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape, and no two prompts have the same
+    forward: Forward | None = None if is_reference else make_lean(model)
+    if forward is not None and is_graphed and device.type == "cuda":
+        forward = GraphedForward(forward)
+    return LocalBackend(model, tokenizer, name=name, limits=limits or default_limits(), forward=forward)
 
 
 def merge_adapter(model: Any, adapter: Path) -> Any:

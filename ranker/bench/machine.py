@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from ranker.backends.base import LIVE, Backend, GenerateRequest, Prompt, ScoreRequest
 
-_BYTES = 256 << 20
-_SIDE = 1536
+_BYTES, _GPU_BYTES = 256 << 20, 4 << 30  # beyond every cache
+_SIDE, _GPU_SIDE = 1536, 8192
 
 
 class Limits(NamedTuple):
@@ -20,61 +20,85 @@ class Limits(NamedTuple):
 
 
 def measure_limits() -> Limits:
-    """A few seconds."""
+    """A few seconds. Random numbers: zeros are multiplied faster. On a GPU, memory is copied, and both ways count."""
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    is_gpu = torch.cuda.is_available()
+    device, dtype = ("cuda", torch.bfloat16) if is_gpu else ("cpu", torch.float32)
+    num_bytes, side = (_GPU_BYTES, _GPU_SIDE) if is_gpu else (_BYTES, _SIDE)
+    numbers = torch.ones(num_bytes // 4, device=device)
+    left, right = (torch.randn(side, side, dtype=dtype, device=device) for _ in range(2))
+    if is_gpu:
+        target = torch.empty_like(numbers)
+        read_s = _best(lambda: target.copy_(numbers)) / 2
+    else:
+        read_s = _best(lambda: numbers.sum())
+    product_s = _best(lambda: left @ right)
+    return Limits(num_bytes / read_s, 2 * side**3 / product_s)
 
-    def wait() -> None:
-        if device == "cuda":
-            torch.cuda.synchronize()
 
-    numbers = torch.ones(_BYTES // 4, device=device)
-    left, right = (torch.ones(_SIDE, _SIDE, dtype=dtype, device=device) for _ in range(2))
-    read_s = _best(lambda: numbers.sum(), wait)
-    product_s = _best(lambda: left @ right, wait)
-    return Limits(_BYTES / read_s, 2 * _SIDE**3 / product_s)
+def wait_for_device() -> None:
+    """Until everything that was launched on a GPU, if there is one, is done: before a clock is read."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
-def _best(work: Callable[[], object], wait: Callable[[], None], tries: int = 12) -> float:
+def _best(work: Callable[[], object], tries: int = 12) -> float:
     seconds = []
     for _ in range(tries):
+        wait_for_device()
         started = time.perf_counter()
         work()
-        wait()
+        wait_for_device()
         seconds.append(time.perf_counter() - started)
     return min(seconds)
 
 
-async def measure_decode(backend: Backend, num_streams: int, num_tokens: int) -> float:
-    """Tokens a second, all streams together, from the first token of the last one on."""
+class Decoded(NamedTuple):
+    """How fast several streams went on together."""
+
+    tokens_per_s: float
+    mean_context: float
+    """Tokens that a stream looked at."""
+
+
+async def measure_decode(backend: Backend, num_streams: int, num_tokens: int) -> Decoded:
+    """All streams together, from the first token of the last one on."""
     import asyncio
 
-    marks: list[tuple[float, int]] = []
+    marks: list[float] = []
 
-    async def stream(number: int) -> tuple[float, float, int]:
+    async def stream(number: int) -> tuple[float, float, float]:
         # counting goes on: a stream that ended early would end the measure
         prompt = Prompt("", "".join(f"{100 * number + i}, " for i in range(30)).rstrip())
         request = GenerateRequest(prompt=prompt, max_tokens=num_tokens, priority=LIVE)
-        first, count = 0.0, 0
+        first, context = 0.0, 0.0
         async for chunk in backend.generate(request):
             first = first or time.perf_counter()
-            marks.append((time.perf_counter(), number))
-            count = chunk.usage.completion_tokens or count
-        return first, time.perf_counter(), count
+            marks.append(time.perf_counter())
+            context = chunk.usage.prompt_tokens + chunk.usage.completion_tokens / 2
+        return first, time.perf_counter(), context
 
     done = await asyncio.gather(*(stream(i) for i in range(num_streams)))
     begin, end = max(first for first, _, _ in done), min(last for _, last, _ in done)
-    inside = [number for at, number in marks if begin < at <= end]
-    return len(inside) / (end - begin) if end > begin else 0.0
+    num_inside = sum(begin < at <= end for at in marks)
+    mean_context = sum(context for _, _, context in done) / len(done)
+    return Decoded(num_inside / (end - begin) if end > begin else 0.0, mean_context)
 
 
-async def measure_prefill(backend: Backend, num_tokens: int, seeds: Sequence[int]) -> float:
-    """Tokens a second over prompts of about `num_tokens` that were not seen before."""
-    total, started = 0, time.perf_counter()
+async def measure_prefill(backend: Backend, num_tokens: int, seeds: Sequence[int], *, is_bulk: bool = False) -> float:
+    """Tokens a second over prompts of about `num_tokens` that were not seen before: one by one, or all at once."""
+    import asyncio
+
+    requests = []
     for seed in seeds:
         words = " ".join(str((seed * 7919 + i * 104729) % 1000) for i in range(num_tokens // 4))
-        scores = await backend.score(ScoreRequest(prompt=Prompt("", words), continuations=(" end",), priority=LIVE))
-        total += scores.usage.prompt_tokens
-    return total / (time.perf_counter() - started)
+        requests.append(ScoreRequest(prompt=Prompt("", words), continuations=(" end",), priority=LIVE))
+    started = time.perf_counter()
+    if is_bulk:
+        scores = await asyncio.gather(*(backend.score(request) for request in requests))
+    else:
+        scores = [await backend.score(request) for request in requests]
+    return sum(s.usage.prompt_tokens for s in scores) / (time.perf_counter() - started)

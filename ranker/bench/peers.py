@@ -1,7 +1,7 @@
 """Other ways to run the same loop on the same model. A peer pays for its thoughts only: its decisions are free.
 
 re-prompt      the loop of the paper's reference on our engine: a full prompt a step, nothing cached, in bulk in lock step
-generate       Hugging Face `generate`, a full prompt a step
+generate       Hugging Face `generate`, a full prompt a step; on a GPU in bulk also all tasks' prompts in one batch, in lock step
 llama.cpp      its own prefix cache, on the prompts that suit it best (`fixed-block`); 4-bit weights where the file has them
 vLLM           likewise, with the weights as they lie in the files
 """
@@ -26,6 +26,9 @@ NOT_RUN = {
 Ask = Callable[[Prompt, int], Cost]
 """(prompt, thinking tokens) -> what it cost."""
 
+AskAll = Callable[[Sequence[Prompt], int], Cost]
+"""The same for a batch; the cost of all together."""
+
 
 class Peer(NamedTuple):
     """A way to continue a prompt. `ask` None = not here, `note` says why."""
@@ -35,6 +38,8 @@ class Peer(NamedTuple):
     note: str = ""
     is_cached: bool = False
     """It keeps what prompts have in common, so it is given those that have most in common."""
+    ask_all: AskAll | None = None
+    """It takes batches."""
 
 
 def open_generate(directory: Path) -> Peer:
@@ -64,7 +69,26 @@ def open_generate(directory: Path) -> Peer:
             completion_tokens=output.shape[1] - ids.shape[1],
         )
 
-    return Peer("transformers generate", ask)
+    def ask_all(prompts: Sequence[Prompt], think_tokens: int) -> Cost:
+        started = time.perf_counter()
+        batch = tokenizer([p.text for p in prompts], add_special_tokens=False, return_tensors="pt", padding=True)
+        batch = batch.to(device)
+        with torch.inference_mode():
+            output = model.generate(
+                **batch, max_new_tokens=think_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
+            )
+        new = output[:, batch.input_ids.shape[1] :].cpu()
+        return Cost(
+            seconds=time.perf_counter() - started,
+            num_steps=len(prompts),
+            prompt_tokens=int(batch.attention_mask.sum()),
+            completion_tokens=int((new != tokenizer.pad_token_id).sum()),
+        )
+
+    tokenizer.padding_side = "left"
+    if device == "cuda":
+        ask(Prompt("", "one two three"), 4)  # kernels are chosen
+    return Peer("transformers generate", ask, ask_all=ask_all if device == "cuda" else None)
 
 
 class _FirstToken:

@@ -110,9 +110,10 @@ def _case_lines(case: dict[str, Any]) -> list[str]:
         if "note" in row:
             lines.append(f"| {row['method']} | 0 | {row['note']} | | | | | | | | |")
             continue
-        first = "" if row["first_token_s"] is None else f"{row['first_token_s']:.2f}"
+        first = "" if row["first_token_s"] is None else f"{row['first_token_s']:.3f}"
         times = [str(Ratio(**row["times"][ours])) if ours in row["times"] else "" for ours in (FIXED, ADAPTIVE)]
-        seconds = f"{row['seconds']:.1f} [{row['seconds_low']:.1f}, {row['seconds_high']:.1f}]"
+        digits = 1 if row["seconds"] >= 2 else 3
+        seconds = f"{row['seconds']:.{digits}f} [{row['seconds_low']:.{digits}f}, {row['seconds_high']:.{digits}f}]"
         mark = " *" if row["is_sampled"] else ""
         lines.append(
             f"| {row['method']} | {row['rounds']} | {seconds}{mark} | {60 / row['seconds']:.2f} | {first} | {row['steps']} "
@@ -127,7 +128,7 @@ def _case_lines(case: dict[str, Any]) -> list[str]:
 
 
 def _limits(measurements: Sequence[Measurement], setting: dict[str, Any]) -> dict[str, float]:
-    """Medians, and what would be possible: each step reads every weight once; each token costs two operations a weight."""
+    """Medians, and what would be possible: each step reads every weight and all keys and values once; each token costs two operations a weight."""
     rounds = [m.numbers for m in measurements if m.part == "machine"]
     if not rounds:
         return {}
@@ -135,11 +136,15 @@ def _limits(measurements: Sequence[Measurement], setting: dict[str, Any]) -> dic
     found["read_bytes_per_s"] = max(r["read_bytes_per_s"] for r in rounds)
     found["float_ops_per_s"] = max(r["float_ops_per_s"] for r in rounds)
     weights, width = float(setting["parameters"]), float(setting["bytes_per_parameter"])
+    kept = float(setting.get("key_value_bytes_per_token", 0))
     for streams in [int(n.removeprefix("decode_")) for n in rounds[0] if n.startswith("decode_")]:
-        reading = weights * width / found["read_bytes_per_s"]
+        contexts = kept * streams * found.get(f"context_{streams}", 0.0)
+        reading = (weights * width + contexts) / found["read_bytes_per_s"]
         computing = 2 * weights * streams / found["float_ops_per_s"]
         found[f"decode_{streams}_limit"] = streams / max(reading, computing)
-    found["prefill_limit"] = found["float_ops_per_s"] / (2 * weights)
+    for name in ("prefill", "prefill_bulk"):
+        if name in found:
+            found[f"{name}_limit"] = found["float_ops_per_s"] / (2 * weights)
     return found
 
 
@@ -150,18 +155,24 @@ def _limit_lines(limits: dict[str, float]) -> list[str]:
         "## Distance to the limit",
         "",
         f"Memory is read at {limits['read_bytes_per_s'] / 1e9:.1f} GB/s and a large matrix product runs at "
-        f"{limits['float_ops_per_s'] / 1e9:.0f} billion operations a second (best of all tries). Limits count weights only, "
-        "not keys and values. Peak memory of the process with ours alone: "
-        f"{limits['peak_rss_bytes'] / 2**20:.0f} MiB.",
+        f"{limits['float_ops_per_s'] / 1e9:.0f} billion operations a second (best of all tries). A step reads all weights, "
+        "and keys and values of what its streams look at. Peak memory of the process with ours alone: "
+        f"{limits['peak_rss_bytes'] / 2**20:.0f} MiB{_gpu_words(limits)}.",
         "",
-        "| | tokens a second | limit | limit / measured |",
-        "|---|---|---|---|",
+        "| | tokens a second | limit | limit / measured | share reached |",
+        "|---|---|---|---|---|",
     ]
+    prefills = {"prefill": "prefill, 600 tokens", "prefill_bulk": "prefill, many prompts of 600 tokens at once"}
     for name in [n.removesuffix("_limit") for n in limits if n.endswith("_limit")]:
-        words = "prefill, 600 tokens" if name == "prefill" else f"decode, {name.removeprefix('decode_')} streams"
+        words = prefills.get(name) or f"decode, {name.removeprefix('decode_')} streams"
         measured, limit = limits[name], limits[f"{name}_limit"]
-        lines.append(f"| {words} | {measured:.1f} | {limit:.1f} | {limit / measured:.2f} |")
+        lines.append(f"| {words} | {measured:.1f} | {limit:.1f} | {limit / measured:.2f} | {measured / limit:.1%} |")
     return [*lines, ""]
+
+
+def _gpu_words(limits: dict[str, float]) -> str:
+    peak = limits.get("peak_gpu_bytes")
+    return "" if peak is None else f", of the GPU {peak / 2**20:.0f} MiB"
 
 
 def _quality(measurements: Sequence[Measurement]) -> dict[str, Any]:
@@ -188,7 +199,7 @@ def _quality_lines(quality: dict[str, Any]) -> list[str]:
     lines = []
     if same := quality.get("same"):
         lines.append(
-            f"Our forward pass against the modules of transformers on {same['tasks']:.0f} tasks: {same['same_rankings']:.0f} "
+            f"Our forward pass against the modules of transformers in float32 on {same['tasks']:.0f} tasks: {same['same_rankings']:.0f} "
             f"equal rankings; {same['same_exclusions']:.0f} of {same['steps']:.0f} exclusions and "
             f"{same['same_thoughts']:.0f} thoughts are equal."
         )

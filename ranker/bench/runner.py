@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from ranker.backends.base import Backend
+from ranker.backends.base import Backend, Prompt
 from ranker.bench.journal import Cost, Journal, Key, Measurement
 from ranker.bench.machine import measure_decode, measure_limits, measure_prefill
 from ranker.bench.methods import (
@@ -22,7 +22,7 @@ from ranker.bench.methods import (
     measure_mode,
     shown_candidates,
 )
-from ranker.bench.peers import NOT_RUN, Peer
+from ranker.bench.peers import NOT_RUN, AskAll, Peer
 from ranker.bench.workload import KINDS, make_speed_task
 from ranker.elimination import RankConfig, rank_tasks
 from ranker.errors import BackendError
@@ -35,7 +35,8 @@ HEADLINE: Final = 20
 REPROMPT: Final = "re-prompt, same engine"
 _CURVE_MODES: Final = (Mode.FIXED_BLOCK, Mode.ADAPTIVE)
 _SLOW_BEYOND: Final = 50
-_DECODE_STREAMS: Final = (1, 8, 16)
+_WARM_UP_TOKENS: Final = 16
+_PREFILL_AT_ONCE: Final = 64
 
 Report = Callable[[str], None]
 """Is told what is being measured."""
@@ -55,7 +56,12 @@ class Bench:
     think_tokens: int = 48
     rounds: int = 3
     sizes: Sequence[int] = (5, 10, 20, 50, 100)
+    streams: Sequence[int] = (1, 8, 16)
+    """How many decode together where decoding is measured."""
+    is_gpu: bool = False
+    """What comes first is done once before it is measured: kernels are chosen and graphs captured then."""
     bulk_tasks: int = 12
+    """All in flight at once."""
     bulk_size: int = 10
     quality_tasks: Sequence[RankingTask] = ()
     same_tasks: Sequence[RankingTask] = ()
@@ -83,9 +89,16 @@ async def _run_machine(bench: Bench, journal: Journal) -> None:
         bench.report(f"machine, round {round_ + 1}")
         limits = measure_limits()
         numbers = {"read_bytes_per_s": limits.read_bytes_per_s, "float_ops_per_s": limits.float_ops_per_s}
-        for streams in _DECODE_STREAMS:
-            numbers[f"decode_{streams}"] = await measure_decode(bench.backend, streams, 32)
+        for streams in bench.streams:
+            for _ in range(2 if bench.is_gpu else 1):
+                found = await measure_decode(bench.backend, streams, 96 if bench.is_gpu else 32)
+            numbers[f"decode_{streams}"] = found.tokens_per_s
+            numbers[f"context_{streams}"] = found.mean_context
         numbers["prefill"] = await measure_prefill(bench.backend, 600, [1000 * round_, 1000 * round_ + 1])
+        if bench.is_gpu:
+            seeds = range(1000 * round_ + 2, 1000 * round_ + 2 + _PREFILL_AT_ONCE)
+            numbers["prefill_bulk"] = await measure_prefill(bench.backend, 600, seeds, is_bulk=True)
+            numbers["peak_gpu_bytes"] = _peak_gpu()
         numbers["peak_rss_bytes"] = _peak_rss()
         journal.add(Measurement.of(key, numbers=numbers))
 
@@ -139,6 +152,11 @@ async def _run_bulk(bench: Bench, journal: Journal) -> None:
     """Peers that take one ranking after the other are measured on one: their bulk is that, times the number of tasks."""
     size = bench.bulk_size
     uncached: Backend | None = None
+    if bench.is_gpu:
+        bench.report("bulk: warming up")
+        warm = [make_speed_task("titles", size, seed) for seed in range(bench.bulk_tasks)]
+        for mode in _CURVE_MODES:
+            await _rank_all(warm, bench.backend, RankConfig(mode=mode, think_tokens=_WARM_UP_TOKENS))
     for round_ in range(bench.rounds):
         seeds = range(100 * (round_ + 1), 100 * (round_ + 1) + bench.bulk_tasks)
         tasks = [make_speed_task("titles", size, seed) for seed in seeds]
@@ -149,8 +167,13 @@ async def _run_bulk(bench: Bench, journal: Journal) -> None:
         key = Key("bulk", REPROMPT, "titles", size, round_)
         if not journal.has(key):
             uncached = uncached or bench.uncached()
-            await _measure(bench, journal, key, partial(_lock_step, tasks, uncached, bench.think_tokens))
+            one_by_one = partial(_ask_engine, uncached, bench.think_tokens)
+            await _measure(bench, journal, key, partial(_lock_step, tasks, uncached, one_by_one))
         for peer in bench.peers():
+            if peer.ask_all is not None:
+                together = partial(_ask_peer, peer.ask_all, bench.think_tokens)
+                key = Key("bulk", f"{peer.name}, in batches", "titles", size, round_)
+                await _measure(bench, journal, key, partial(_lock_step, tasks, bench.backend, together))
             await _measure_peer(bench, journal, Key("bulk", peer.name, "titles", size, round_), peer, tasks[0])
     if uncached is not None:
         await uncached.aclose()
@@ -171,13 +194,22 @@ async def _rank_all(tasks: Sequence[RankingTask], backend: Backend, config: Rank
     )
 
 
-async def _lock_step(tasks: Sequence[RankingTask], backend: Backend, think_tokens: int) -> Cost:
+async def _ask_engine(backend: Backend, think_tokens: int, prompts: Sequence[Prompt]) -> list[Cost]:
+    return await asyncio.gather(*(generate_cost(backend, prompt, think_tokens) for prompt in prompts))
+
+
+async def _ask_peer(ask_all: AskAll, think_tokens: int, prompts: Sequence[Prompt]) -> list[Cost]:
+    return [ask_all(prompts, think_tokens)]
+
+
+async def _lock_step(
+    tasks: Sequence[RankingTask], backend: Backend, ask: Callable[[Sequence[Prompt]], Awaitable[list[Cost]]]
+) -> Cost:
     """The loop of the paper's reference: all tasks take a step together, with a full prompt each, then the next step."""
     started, costs = time.perf_counter(), list[Cost]()
     shown = {task.task_id: shown_candidates(task) for task in tasks}
     for size in range(len(tasks[0].candidates), 1, -1):
-        prompts = [iterative_prompt(task, shown[task.task_id][:size], backend) for task in tasks]
-        costs += await asyncio.gather(*(generate_cost(backend, prompt, think_tokens) for prompt in prompts))
+        costs += await ask([iterative_prompt(task, shown[task.task_id][:size], backend) for task in tasks])
     whole = add_costs(costs)
     return whole.model_copy(
         update={
@@ -229,6 +261,13 @@ def _peak_rss() -> float:
     """Of this process so far; ours alone, as no peer is loaded yet when it is taken."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return float(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def _peak_gpu() -> float:
+    """Of this process so far."""
+    import torch
+
+    return float(torch.cuda.max_memory_allocated())
 
 
 def journal_path(out: Path) -> Path:

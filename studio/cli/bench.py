@@ -37,6 +37,12 @@ def add_parser(commands: Any) -> None:
         "--rounds", metavar="N", type=int, default=3, help="of the machine, 20 candidates and bulk (default: 3)"
     )
     parser.add_argument("--sizes", metavar="N,M", default="5,10,20,50,100", help="candidates (default: 5,10,20,50,100)")
+    parser.add_argument(
+        "--bulk-tasks",
+        metavar="N",
+        type=int,
+        help="rankings in flight at once in part bulk (default: 12, on a GPU 256)",
+    )
     parser.add_argument("--think-tokens", metavar="T", type=int, default=48, help="budget of a thought (default: 48)")
     parser.add_argument("--tasks", metavar="N", type=int, default=20, help="of part quality (default: 20)")
     parser.add_argument("--gguf", metavar="FILE", type=Path, help="the same model for llama.cpp, if that is installed")
@@ -120,7 +126,11 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 def _plan(arguments: argparse.Namespace, card: "ModelCard", backend: "Backend", sizes: Sequence[int]) -> "Bench":
     """Engines are loaded when they are needed, so that the memory of ours is taken alone."""
-    from ranker.backends.engine import EngineLimits
+    from dataclasses import replace
+
+    import torch
+
+    from ranker.backends.engine import default_limits
     from ranker.backends.local import load_local
     from ranker.bench.runner import Bench
     from ranker.datasets import load_tasks
@@ -131,6 +141,7 @@ def _plan(arguments: argparse.Namespace, card: "ModelCard", backend: "Backend", 
     directory, adapter = Path(card.directory), Path(card.adapter) if card.adapter else None
     tasks: list[RankingTask] = list(load_tasks(_SAMPLE))
     opened: list[Peer] = []
+    is_gpu = torch.cuda.is_available()
 
     def peers() -> "Sequence[Peer]":
         if not opened:
@@ -139,12 +150,19 @@ def _plan(arguments: argparse.Namespace, card: "ModelCard", backend: "Backend", 
 
     return Bench(
         backend=backend,
-        uncached=lambda: load_local(directory, name=card.name, adapter=adapter, limits=EngineLimits(prefix_bytes=0)),
-        reference=lambda: load_local(directory, name=card.name, adapter=adapter, is_reference=True),
+        uncached=lambda: load_local(
+            directory, name=card.name, adapter=adapter, limits=replace(default_limits(), prefix_bytes=0)
+        ),
+        reference=lambda: load_local(
+            directory, name=card.name, adapter=adapter, is_reference=True, dtype=torch.float32
+        ),
         peers=peers,
         think_tokens=arguments.think_tokens,
         rounds=arguments.rounds,
         sizes=sizes,
+        streams=(1, 16, 64, 256) if is_gpu else (1, 8, 16),
+        is_gpu=is_gpu,
+        bulk_tasks=arguments.bulk_tasks or (256 if is_gpu else 12),
         quality_tasks=tasks[: arguments.tasks],
         same_tasks=tasks[:20],
         report=lambda what: print(what, file=sys.stderr, flush=True),
@@ -177,9 +195,20 @@ def _setting(arguments: argparse.Namespace, card: "ModelCard") -> dict[str, Any]
         "model": card.name,
         "parameters": card.num_parameters or 0,
         "bytes_per_parameter": 2 if has_gpu else 4,
+        "key_value_bytes_per_token": _key_value_bytes(Path(card.directory), 2 if has_gpu else 4),
         "thought": f"{arguments.think_tokens} tokens",
+        "in flight in bulk": arguments.bulk_tasks or (256 if has_gpu else 12),
         "device": torch.cuda.get_device_name() if has_gpu else f"CPU, {torch.backends.cpu.get_cpu_capability()}",
         "threads": torch.get_num_threads(),
         "load at the end": f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
         "versions": f"Python {platform.python_version()}, torch {version('torch')}, transformers {version('transformers')}",
     }
+
+
+def _key_value_bytes(directory: Path, num_bytes: int) -> int:
+    """Of one token in all layers."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(directory, local_files_only=True).get_text_config()
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * num_bytes)

@@ -9,11 +9,22 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import torch
 
 from ranker.backends import Backend
 from ranker.backends.scripted import ScriptedBackend
 
-NAMES = ("scripted", "transformers", "openai-vllm", "openai-echo", "openai-top", "openai-hosted", "openai-mute", "vllm")
+NAMES = (
+    "scripted",
+    "transformers",
+    "transformers-batched",
+    "openai-vllm",
+    "openai-echo",
+    "openai-top",
+    "openai-hosted",
+    "openai-mute",
+    "vllm",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +52,8 @@ def open_subject(name: str, tiny_model_dir: Path) -> Iterator[Subject]:
             yield Subject(name=name, backend=ScriptedBackend(), is_model=False, counts_cached=False)
         elif name == "transformers":
             yield Subject(name=name, backend=_local(tiny_model_dir), capacity=5)
+        elif name == "transformers-batched":
+            yield Subject(name=name, backend=_batched(tiny_model_dir), capacity=5)
         elif name == "vllm":
             if importlib.util.find_spec("vllm") is None:
                 pytest.skip("vllm is not installed (extra `vllm`)")
@@ -55,7 +68,23 @@ def _local(directory: Path) -> Backend:
     from ranker.backends.engine import EngineLimits
     from ranker.backends.local import load_local
 
-    return load_local(directory, name="tiny", limits=EngineLimits(max_rows=4, live_rows=1))
+    # on a GPU too in the precision in which results are compared
+    return load_local(directory, name="tiny", limits=EngineLimits(max_rows=4, live_rows=1), dtype=torch.float32)
+
+
+def _batched(directory: Path) -> Backend:
+    """As on a GPU: what waits is started together, and steps have few shapes (captured there, computed again here)."""
+    from fixedshapes import FixedShapes
+
+    from ranker.backends.engine import EngineLimits
+    from ranker.backends.graphs import GraphedForward
+    from ranker.backends.local import load_local
+
+    limits = EngineLimits(max_rows=4, live_rows=1, start_rows=3)
+    backend = load_local(directory, name="tiny", limits=limits, dtype=torch.float32)
+    if not isinstance(backend._engine._forward, GraphedForward):
+        backend._engine._forward = FixedShapes(backend._engine._forward)
+    return backend
 
 
 def _vllm(directory: Path) -> Backend:

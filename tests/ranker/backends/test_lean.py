@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from ranker.backends import GenerateRequest, Prompt, ScoreRequest
-from ranker.backends.forward import TransformersForward
+from ranker.backends.forward import Forward, TransformersForward
 from ranker.backends.kv import ATTENTION_NAME, KeyValueRows
 from ranker.backends.lean import make_lean
 from ranker.backends.local import load_local
@@ -61,6 +61,13 @@ MODELS = {
 }
 
 
+def extend(forward: Forward, ids: torch.Tensor, starts: list[int], rows: KeyValueRows, first: int) -> torch.Tensor:
+    """Hidden states (B * L, E) of plain text behind the first `starts` tokens of neighbouring rows."""
+    columns = torch.tensor(starts)[:, None] + torch.arange(ids.shape[1])
+    mask = torch.arange(int(columns.max()) + 1) <= columns[..., None]
+    return forward.extend(ids, columns, columns, mask, rows, first).flatten(0, 1)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_hidden_states_are_those_of_transformers(name: str) -> None:
     """A prefix, what comes behind it under a mask with holes, and steps of three rows of different lengths."""
@@ -76,16 +83,28 @@ def test_hidden_states_are_those_of_transformers(name: str) -> None:
         found = []
         with torch.inference_mode():
             for row, length in enumerate((9, 14, 5)):
-                causal = torch.ones(length, length, dtype=torch.bool).tril()
-                found.append(forward.row(ids[row, :length], torch.arange(length), causal, rows, row, 0))
-            mask = torch.cat([torch.ones(4, 5, dtype=torch.bool), torch.eye(4, dtype=torch.bool)], 1)
-            found.append(forward.row(ids[2, 5:9], torch.tensor([5, 5, 5, 6]), mask, rows, 2, 5))
+                found.append(extend(forward, ids[row : row + 1, :length], [0], rows, row))
+            beside = torch.tensor([[5, 6, 7, 8]])
+            mask = torch.cat([torch.ones(4, 5, dtype=torch.bool), torch.eye(4, dtype=torch.bool)], 1)[None]
+            found.append(forward.extend(ids[2:, 5:9], torch.tensor([[5, 5, 5, 6]]), beside, mask, rows, 2)[0])
             for step in range(3):
                 positions = torch.tensor([9, 14, 5]) + step
-                found.append(forward.step(ids[:, 15 + step], positions, rows))
-            found.append(forward.step(ids[:1, 19], torch.tensor([12]), rows))
+                found.append(forward.step(ids[:, 15 + step], positions, 15 + step, rows, is_ragged=True))
+            found.append(forward.step(ids[:1, 19], torch.tensor([12]), 13, rows, is_ragged=False))
+            found.append(extend(forward, ids[1:, 3:9], [10, 2], rows, 1))  # two rows at once, behind what they hold
             results.append(torch.cat([forward.logits(hidden) for hidden in found]))
     torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_half_precision_is_as_near_to_float32_as_transformers(name: str) -> None:
+    half = make_model(*MODELS[name]).bfloat16()
+    rotary = half.get_decoder().rotary_emb  # loading leaves these in float32, and so does the engine
+    rotary.inv_freq = make_model(*MODELS[name]).get_decoder().rotary_emb.inv_freq
+    lean = make_lean(half)
+    assert lean is not None
+    half.get_decoder().layers[1].mlp.register_forward_hook(lambda _module, _inputs, output: output * 1.5)
+    assert make_lean(half) is None
 
 
 def test_what_it_does_not_know_is_left_to_transformers() -> None:
@@ -106,7 +125,7 @@ def test_the_engine_says_the_same_on_either(tiny_model_dir: Path) -> None:
     prompt, texts = Prompt("Think between a film and one", " then two"), ("one", "a film and", "two")
 
     async def ask(is_reference: bool) -> tuple[str, tuple[float, ...]]:
-        backend = load_local(tiny_model_dir, name="tiny", is_reference=is_reference)
+        backend = load_local(tiny_model_dir, name="tiny", is_reference=is_reference, dtype=torch.float32)
         chunks = [c.text async for c in backend.generate(GenerateRequest(prompt=prompt, max_tokens=24))]
         scores = await backend.score(ScoreRequest(prompt=prompt, continuations=texts))
         await backend.aclose()

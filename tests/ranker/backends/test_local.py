@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,13 @@ PROMPTS = [
 ]
 
 
+load_tiny = partial(load_local, name="tiny", dtype=torch.float32)
+"""On a GPU too in the precision in which results are compared."""
+
+
 @pytest.fixture(scope="module")
 def backend(tiny_model_dir: Path) -> Iterator[LocalBackend]:
-    loaded = load_local(tiny_model_dir, name="tiny")
+    loaded = load_tiny(tiny_model_dir)
     yield loaded
     asyncio.run(loaded.aclose())
 
@@ -92,8 +97,8 @@ def test_cached_and_uncached_decide_the_same(tiny_model_dir: Path, mode: Mode) -
     tasks = [
         RankingTask(task_id=f"t{i}", domain=Domain.OTHER, query=f"two {i}", candidates=candidates) for i in range(3)
     ]
-    cached = load_local(tiny_model_dir, name="tiny")
-    uncached = load_local(tiny_model_dir, name="tiny", limits=EngineLimits(prefix_bytes=0))
+    cached = load_tiny(tiny_model_dir)
+    uncached = load_tiny(tiny_model_dir, limits=EngineLimits(prefix_bytes=0))
     config = RankConfig(mode=mode, think_tokens=12)
     for task in tasks:
         warm, cold = rank(task, cached, config), rank(task, uncached, config)
@@ -157,7 +162,7 @@ def test_what_does_not_fit_says_so_and_the_engine_lives_on(backend) -> None:
 
 
 def test_watched_requests_go_first(tiny_model_dir: Path) -> None:
-    backend = load_local(tiny_model_dir, name="tiny", limits=EngineLimits(max_rows=1, live_rows=1))
+    backend = load_tiny(tiny_model_dir, limits=EngineLimits(max_rows=1, live_rows=1))
     finished: list[str] = []
 
     async def run(name: str, priority: int, max_tokens: int, begun: asyncio.Event) -> None:

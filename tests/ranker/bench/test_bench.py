@@ -30,11 +30,14 @@ def make_bench(reported: list[str]) -> Bench:
     def slow(_prompt: Prompt, think_tokens: int) -> Cost:
         return Cost(seconds=1.0, num_steps=1, prompt_tokens=100, completion_tokens=think_tokens)
 
+    def slow_batch(prompts: Sequence[Prompt], think_tokens: int) -> Cost:
+        return Cost(seconds=1.0, num_steps=len(prompts), completion_tokens=len(prompts) * think_tokens)
+
     return Bench(
         backend=ScriptedBackend(),
         uncached=ScriptedBackend,
         reference=ScriptedBackend,
-        peers=lambda: [Peer("slow", slow), Peer("absent", None, "it is not installed")],
+        peers=lambda: [Peer("slow", slow, ask_all=slow_batch), Peer("absent", None, "it is not installed")],
         rounds=2,
         sizes=(4, 20),
         bulk_tasks=3,
@@ -73,6 +76,9 @@ def test_the_report_has_ratios_reasons_and_quality(measured: tuple[Path, list[st
     assert "absent: it is not installed" in text and "rank_llm" in text
     assert "3 equal rankings; 15 of 15 exclusions" in text
     assert "Adaptive against one at a time on 3 tasks" in text
+    bulk = next(c for c in summary["cases"] if c["part"] == "bulk")
+    batches = next(row for row in bulk["methods"] if row["method"] == "slow, in batches")
+    assert (batches["steps"], batches["decode_tokens"]) == (3, 3 * 48)
     headline = next(c for c in summary["cases"] if (c["kind"], c["size"], c["part"]) == ("titles", 20, "live"))
     slow = next(row for row in headline["methods"] if row["method"] == "slow")
     assert slow["seconds"] == pytest.approx(19)
@@ -120,3 +126,14 @@ def test_a_peer_that_is_not_here_says_why_in_one_line(tmp_path: Path) -> None:
     assert peer.ask is None
     assert peer.note.startswith(("it is not installed", "it does not start: "))
     assert "\n" not in peer.note
+
+
+def test_a_step_reads_the_weights_and_what_its_streams_look_at() -> None:
+    numbers = {"read_bytes_per_s": 1000.0, "float_ops_per_s": 1e9, "peak_rss_bytes": 2**20, "peak_gpu_bytes": 2**21}
+    numbers |= {"decode_2": 1.0, "context_2": 50.0, "prefill": 5.0, "prefill_bulk": 50.0}
+    measured = [Measurement.of(Key("machine", "limits"), numbers=numbers)]
+    summary = make_summary(measured, SETTING | {"key_value_bytes_per_token": 6})
+    assert summary["limits"]["decode_2_limit"] == pytest.approx(2 / ((100 * 4 + 2 * 50 * 6) / 1000))
+    text = to_markdown(summary)
+    assert "| decode, 2 streams | 1.0 | 2.0 | 2.00 | 50.0% |" in text
+    assert "of the GPU 2 MiB" in text and "many prompts of 600 tokens at once" in text
