@@ -22,6 +22,11 @@ class ScoredText(NamedTuple):
     prompt_ids: list[int]
     continuation_ids: list[list[int]]
 
+    @property
+    def num_tokens(self) -> int:
+        """Of the prompt and all continuations."""
+        return len(self.prompt_ids) + sum(map(len, self.continuation_ids))
+
 
 class TitleRow(NamedTuple):
     """One decision to score: its candidates, in the order of the pool, are the continuations of all texts in turn."""
@@ -32,14 +37,14 @@ class TitleRow(NamedTuple):
     example: TrainingExample
 
     @property
-    def num_prompt_tokens(self) -> int:
-        """Tokens of all prompts."""
-        return sum(len(text.prompt_ids) for text in self.texts)
-
-    @property
     def num_scored_tokens(self) -> int:
         """Tokens of all continuations."""
         return sum(len(ids) for text in self.texts for ids in text.continuation_ids)
+
+    @property
+    def num_tokens(self) -> int:
+        """Of everything."""
+        return sum(text.num_tokens for text in self.texts)
 
 
 class Encoder:

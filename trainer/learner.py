@@ -222,10 +222,10 @@ def _make_titles(
         scale=config.titles.scale or DEFAULT_SCALES[encoder.answer_format],
         kl_weight=config.titles.kl_weight,
     )
-    longest = max(r["row"].num_prompt_tokens + r["row"].num_scored_tokens for r in rows)
-    most_scored = max(r["row"].num_scored_tokens for r in rows)
-    size = config.optimizer.batch_size
-    return trainer, PassSize(1, size * longest, size * most_scored), len(rows)
+    longest_row = max(text.num_tokens for r in rows for text in r["row"].texts)
+    most_tokens = config.optimizer.batch_size * max(r["row"].num_tokens for r in rows)
+    most_scored = config.optimizer.batch_size * max(r["row"].num_scored_tokens for r in rows)
+    return trainer, PassSize(-(-most_tokens // longest_row), longest_row, most_scored), len(rows)
 
 
 def _make_sft(

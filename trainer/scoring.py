@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from trainer.encoding import ScoredText, TitleRow
+from trainer.encoding import TitleRow
 
 NOTHING = -2
 """Number of the prompt of padding, which nothing but padding sees."""
@@ -67,13 +67,13 @@ class _Row:
 def pack_titles(rows: Sequence[TitleRow]) -> PackedTitles:
     """Lay the texts of decisions into rows, each where it first fits, the longest first."""
     texts = [text for row in rows for text in row.texts]
-    longest = max(map(_length, texts))
+    longest = max(text.num_tokens for text in texts)
     firsts = _running_sum(len(text.continuation_ids) for text in texts)  # number of each text's first title
     laid: list[_Row] = []
     tokens: list[tuple[int, int, int, int]] = []  # (title, row, place of the state before the token, token)
-    for number in sorted(range(len(texts)), key=lambda k: -_length(texts[k])):
+    for number in sorted(range(len(texts)), key=lambda k: -texts[k].num_tokens):
         text = texts[number]
-        index = next((k for k, r in enumerate(laid) if len(r.ids) + _length(text) <= longest), len(laid))
+        index = next((k for k, r in enumerate(laid) if len(r.ids) + text.num_tokens <= longest), len(laid))
         if index == len(laid):
             laid.append(_Row())
         row, length = laid[index], len(text.prompt_ids)
@@ -115,10 +115,6 @@ def score_titles(model: Any, packed: PackedTitles) -> torch.Tensor:
     log_probs = logits.float().log_softmax(-1).gather(1, packed.targets[:, None])[:, 0]  # (T,)
     totals = log_probs.new_zeros(len(packed.weights)).index_add(0, packed.owners, log_probs)
     return totals * packed.weights
-
-
-def _length(text: ScoredText) -> int:
-    return len(text.prompt_ids) + sum(map(len, text.continuation_ids))
 
 
 def _running_sum(numbers: Iterable[int]) -> list[int]:

@@ -126,7 +126,7 @@ def known_pairs(example: TrainingExample) -> list[tuple[int, int]]:
 def encode_titles(encoder: Encoder, examples: Sequence[TrainingExample], max_tokens: int) -> list[dict[str, TitleRow]]:
     """The rows of a title data set; decisions that are longer than `max_tokens` are left out."""
     rows = [encoder.title_row(example) for example in examples]
-    return [{"row": r} for r in rows if r.num_prompt_tokens + r.num_scored_tokens <= max_tokens]
+    return [{"row": r} for r in rows if r.num_tokens <= max_tokens]
 
 
 def _collate(items: Sequence[dict[str, TitleRow]]) -> dict[str, TitleBatch]:

@@ -10,7 +10,7 @@ Where capturing fails, steps are launched one by one, as everywhere else. Import
 
 import logging
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 
@@ -39,7 +39,6 @@ class GraphedForward:
         self._forward = forward
         self._captured: dict[tuple[int, int], Captured] = {}
         self._version = -1
-        self._pool: Any = None  # memory that all graphs share: one runs at a time
         self._is_off = False
 
     def extend(
@@ -86,14 +85,13 @@ class GraphedForward:
         """The step has to run once before it is captured; so that no row is damaged, it runs on what is computed next."""
         inputs = torch.zeros(2, num_rows, dtype=torch.int64, device=ids.device)
         inputs[0, : len(ids)], inputs[1, : len(ids)] = ids, positions
-        self._pool = self._pool or torch.cuda.graph_pool_handle()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             self._forward.step(inputs[0], inputs[1], end, rows, is_ragged=True)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             hidden = self._forward.step(inputs[0], inputs[1], end, rows, is_ragged=True)
         return Captured(graph.replay, inputs, hidden)
 
