@@ -30,7 +30,7 @@ from trainer.examples import is_held_out
 from trainer.fetch import SMOLLM2
 from trainer.jobs import Job, Jobs, JobState
 from trainer.modelcards import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from trainer.registry import BASE_MODEL, SHIPPED_ADAPTER, Registry
+from trainer.registry import BASE_MODEL, SHIPPED, SHIPPED_MODEL, Registry
 
 log = logging.getLogger(__name__)
 
@@ -93,17 +93,17 @@ _READING: Final = Stage(
     config={
         "kind": "sft",
         "sft": {"teach": "likelihood"},
-        "examples": {"num_examples": 128_000, "held_out_share": 0.0},
+        "examples": {"num_examples": 69_120, "held_out_share": 0.0},
         "lora": {"rank": 32, "alpha": 64},
         "optimizer": {
             "learning_rate": 1e-3,
             "schedule": "linear",
             "warmup_steps": 40,
-            "batch_size": 64,
-            "max_steps": 2_000,
+            "batch_size": 96,
+            "max_steps": 720,
         },
-        "max_prompt_tokens": 320,
-        "save_every": 500,
+        "max_prompt_tokens": 280,
+        "save_every": 240,
     },
 )
 _COMPARING: Final = Stage(
@@ -119,7 +119,7 @@ _COMPARING: Final = Stage(
         "kind": "titles",
         "titles": {"loss": "pairs", "answer": "likelihood"},
         "examples": {
-            "num_examples": 16_000,
+            "num_examples": 5_600,
             "held_out_share": 0.0,
             "min_pool": 9,
             "small_pools": 0.0,
@@ -130,7 +130,7 @@ _COMPARING: Final = Stage(
             "schedule": "linear",
             "warmup_steps": 40,
             "batch_size": 16,
-            "max_steps": 1_000,
+            "max_steps": 350,
         },
         "max_prompt_tokens": 900,
         "save_every": 250,
@@ -158,7 +158,7 @@ _IMITATING: Final = Stage(
             "schedule": "linear",
             "warmup_steps": 20,
             "batch_size": 16,
-            "max_steps": 500,
+            "max_steps": 400,
         },
         "max_prompt_tokens": 640,
         "save_every": 250,
@@ -171,7 +171,7 @@ _EXCLUDING: Final = Stage(
         "kind": "ppo",
         "examples": {"num_examples": 8_000, "seed": 1, **_ANY_POOL},
         "ppo": {"rollout_size": 240, "epochs": 2, "max_completion_tokens": 80},
-        "optimizer": {"learning_rate": 1e-4, "warmup_steps": 10, "batch_size": 24, "max_steps": 400},
+        "optimizer": {"learning_rate": 1e-4, "warmup_steps": 10, "batch_size": 24, "max_steps": 420},
         "max_prompt_tokens": 640,
         "save_every": 100,
     },
@@ -308,7 +308,7 @@ def main(arguments: list[str]) -> int:
         action.add_argument("--out", type=Path, required=True, metavar="WORK")
     shipping = actions.add_parser("ship", help="put the adapter of a checkpoint into assets/")
     shipping.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    shipping.add_argument("--to", type=Path, default=SHIPPED_ADAPTER, metavar="DIRECTORY")
+    shipping.add_argument("--to", type=Path, default=SHIPPED[SHIPPED_MODEL], metavar="DIRECTORY")
     options = parser.parse_args(arguments)
     try:
         if options.action == "make":

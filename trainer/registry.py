@@ -12,7 +12,7 @@ know how a model is run (`ranker.backends`) or trained.
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,8 +45,11 @@ log = logging.getLogger(__name__)
 BASE_MODEL: Final = "smollm2-135m-instruct"
 """The plain model that the first start fetches."""
 SHIPPED_MODEL: Final = "iranker-135m"
-"""The base model with the adapter that comes with the studio: the default, until another is promoted."""
-SHIPPED_ADAPTER: Final = SOURCE_ROOT / "assets" / SHIPPED_MODEL
+"""The base model with an adapter that comes with the studio: the default, until another is promoted."""
+REASONER: Final = "iranker-135m-reasoner"
+"""Another one, which gives a reason for each exclusion."""
+SHIPPED: Final[Mapping[str, Path]] = {name: SOURCE_ROOT / "assets" / name for name in (SHIPPED_MODEL, REASONER)}
+"""Name of a built-in model -> its adapter."""
 MAX_PREVIOUS: Final = 20
 """How many promotions can be taken back."""
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -62,7 +65,7 @@ class _Pointer(Record):
 class Registry:
     """The models below one directory. Holds no state: several processes may use the same directory."""
 
-    def __init__(self, models_dir: Path, *, shipped: Path = SHIPPED_ADAPTER) -> None:
+    def __init__(self, models_dir: Path, *, shipped: Mapping[str, Path] = SHIPPED) -> None:
         self._dir, self._shipped = models_dir, shipped
 
     @property
@@ -185,14 +188,13 @@ class Registry:
         return card
 
     def is_set_up(self) -> bool:
-        """Is everything here that the first start brings: the base model, and the shipped adapter if it fits?"""
-        return self.has(BASE_MODEL) and not self._is_shipped_missing()
+        """Is everything here that the first start brings: the base model, and the shipped adapters that fit?"""
+        return self.has(BASE_MODEL) and not self._missing_names()
 
-    def _is_shipped_missing(self) -> bool:
-        """Does the studio bring an adapter that is not here yet, or another one than is here?"""
-        if not self._shipped_fits():
-            return False
-        return not self.has(SHIPPED_MODEL) or self.card(SHIPPED_MODEL).adapter_sha256 != hash_adapter(self._shipped)
+    def _missing_names(self) -> list[str]:
+        """Adapters that the studio brings and that are not here yet, or are others than those that are here."""
+        fitting = [name for name in self._shipped if self._shipped_fits(name)]
+        return [n for n in fitting if not self.has(n) or self.card(n).adapter_sha256 != hash_adapter(self._shipped[n])]
 
     def undo_promote(self) -> str:
         """Make the model the default that was so before the last promotion; returns its name.
@@ -226,8 +228,8 @@ class Registry:
             with self._lock(report):
                 if not self.has(BASE_MODEL):
                     self._fetch_base(report)
-                if self._is_shipped_missing():
-                    self._copy_adapter(self._shipped, SHIPPED_MODEL, report)
+                for name in self._missing_names():
+                    self._copy_adapter(self._shipped[name], name, report)
         return self.card()
 
     def _fetch_base(self, report: Report) -> None:
@@ -243,11 +245,12 @@ class Registry:
         self._settle(converted, card, report)
         shutil.rmtree(workplace, ignore_errors=True)
 
-    def _shipped_fits(self) -> bool:
+    def _shipped_fits(self, name: str) -> bool:
         """Does an adapter come with the studio that was trained on the base model that is here?"""
-        if not (self._shipped / PROVENANCE).is_file() or not self.has(BASE_MODEL):
+        path = self._shipped[name]
+        if not (path / PROVENANCE).is_file() or not self.has(BASE_MODEL):
             return False
-        return read_provenance(self._shipped).base_directory == self.card(BASE_MODEL).source
+        return read_provenance(path).base_directory == self.card(BASE_MODEL).source
 
     def load(self, name: str | None = None) -> Backend:
         """Load a model for use.
@@ -289,7 +292,7 @@ class Registry:
                         )
             except CheckpointError as error:
                 problems.append(str(error))
-        if self.default_name() not in (BASE_MODEL, SHIPPED_MODEL) and not self.has():
+        if self.default_name() not in (BASE_MODEL, *self._shipped) and not self.has():
             problems.append(
                 f"models: default: {self.default_name()!r}: no such model: choose one with `models promote`"
             )
@@ -352,7 +355,7 @@ class Registry:
             if not (path / file).is_file():
                 raise CheckpointError(f"{path / file}: missing: give a checkpoint that a training job finished")
             shutil.copyfile(path / file, target / file)
-        where = "the adapter of the studio" if path == self._shipped else str(path)
+        where = "an adapter of the studio" if path in self._shipped.values() else str(path)
         made = _made_of(provenance, name, f"{provenance.base_model} + {where}")
         return write_card(
             self._dir, base.model_copy(update={**made, "adapter": "adapter", "adapter_sha256": hash_adapter(target)})

@@ -211,9 +211,9 @@ def ensure_model(registry: "Registry", name: str | None) -> str:
         UsageError: if there is no such model.
         CheckpointError: if the default model cannot be set up.
     """
-    from trainer.registry import BASE_MODEL, SHIPPED_MODEL
+    from trainer.registry import BASE_MODEL, SHIPPED
 
-    if (name or registry.default_name()) in (BASE_MODEL, SHIPPED_MODEL) and not registry.is_set_up():
+    if (name or registry.default_name()) in (BASE_MODEL, *SHIPPED) and not registry.is_set_up():
         progress, started = Progress(), time.monotonic()
         print(f"Setting up the default model ({BASE_MODEL}), once.", file=sys.stderr, flush=True)
         try:

