@@ -102,7 +102,7 @@ def test_a_bad_file_fails_the_job_at_once_and_in_words(studio: Studio) -> None:
     assert "Traceback" in job.log_path.read_text(encoding="utf-8")
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float = 90) -> None:
+def wait_for(condition: Callable[[], bool], timeout_s: float = 180) -> None:
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, "timed out"
