@@ -53,7 +53,9 @@ export function mountCorrect({ element, props, watch }) {
   }
   async function begin() {
     isBegun = true;
+    const mine = ++turn; // an answer that is still on its way was asked for with other choices
     await meet();
+    if (mine !== turn) return undefined;
     if (!queue.choice.name) {
       const form = nameForm((name) => {
         queue.name(name);
@@ -289,6 +291,7 @@ export function mountCorrect({ element, props, watch }) {
       if (!desk) return next();
       return undefined;
     }
+    turn += 1; // what was asked for before the choice is not laid on the desk any more
     if (desk && change_.name === undefined && !work.isChanged && !Object.keys(work.steps).length) await request("POST", "/api/desk/release", { ...about() });
     else if (desk) await drafts.flush();
     address(null);

@@ -5,12 +5,15 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from studio.cli.options import add_data_dir, example, read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
+MOST_PROCESSES = 4
+"""Of pytest: every one of them has a studio and a browser of its own, about 2 GB. More only for who says `-n`."""
 CHECKS: dict[str, tuple[str, ...]] = {
     "ruff check": ("ruff", "check", "."),
     "ruff format": ("ruff", "format", "--check", "."),
@@ -24,8 +27,9 @@ def add_parser(commands: Any) -> None:
         "test",
         help="run every check of the project",
         description="Set up the test dependencies and the default model, then run ruff, mypy and pytest over everything.\n"
-        "Arguments that are not known here go to pytest.",
-        epilog=example("test", "test -k launch -x"),
+        "Arguments that are not known here go to pytest, which then runs in one process unless -n is among them; without\n"
+        "arguments it runs in several, one a core.",
+        epilog=example("test", "test -k launch -x", "test -n 8"),
     )
     add_data_dir(parser)
     parser.set_defaults(run=run_checks)
@@ -44,12 +48,18 @@ def run_checks(arguments: argparse.Namespace) -> int:
     passed = [_run_quietly(name, command) for name, command in CHECKS.items()]
     began = time.monotonic()
     code = subprocess.call(  # noqa: S603  (an argument list; no shell)
-        [sys.executable, "-m", "pytest", *arguments.rest], cwd=ROOT, env=environment
+        [sys.executable, "-m", "pytest", *pytest_arguments(arguments.rest)], cwd=ROOT, env=environment
     )
     passed.append(code == 0)
     _say("pytest", code == 0, began)
     _say("all checks", all(passed), started)
     return 0 if all(passed) else 1
+
+
+def pytest_arguments(said: Sequence[str], num_cores: int | None = None) -> list[str]:
+    """What pytest is called with: what was said, else all tests in as many processes as there are cores, 4 at most."""
+    processes = min(num_cores or os.cpu_count() or 1, MOST_PROCESSES)
+    return list(said) if said or processes == 1 else ["-n", str(processes)]
 
 
 def _run_quietly(name: str, command: tuple[str, ...]) -> bool:

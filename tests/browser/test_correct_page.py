@@ -19,7 +19,7 @@ from correctpage import (
     tiers,
     titles,
 )
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 # ---------------------------------------------------------------- gestures
 
@@ -285,6 +285,39 @@ def test_a_first_visit_asks_for_a_name_and_a_queue_ends(browser: Browser, studio
     assert len(stored(studio, "newcomer")) == NUM_TASKS
     page.keyboard.press("b")
     see_task(page, NUM_TASKS - 1)
+    context.close()
+
+
+def test_a_task_that_comes_after_another_dataset_was_chosen_does_not_undo_the_choice(
+    browser: Browser, studio: str
+) -> None:
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, reduced_motion="reduce")
+    page = context.new_page()
+    late: dict[str, Route] = {}
+
+    def hold_first(route: Route) -> None:
+        if late.setdefault(route.request.url, route) is not route:
+            route.continue_()
+
+    def wait_for_late(path: str) -> Route:
+        while f"{studio}{path}" not in late:
+            page.wait_for_timeout(20)
+        return late[f"{studio}{path}"]
+
+    page.route("**/api/desk/next", hold_first)
+    page.goto(f"{studio}/correct", wait_until="domcontentloaded")
+    page.locator("#rs-name").fill("hasty")
+    page.keyboard.press("Enter")
+    first = wait_for_late("/api/desk/next")
+    page.route("**/api/me", hold_first)
+    page.locator("#rs-queue-dataset").select_option(TO_CORRECT)
+    me = wait_for_late("/api/me")
+    with page.expect_response("**/api/desk/next"):
+        first.continue_()
+    page.wait_for_timeout(300)
+    me.continue_()
+    expect(page.locator(".rs-desk-task .rs-query")).to_contain_text("Which one comes first")
+    expect(page.locator("#rs-queue-dataset")).to_have_value(TO_CORRECT)
     context.close()
 
 

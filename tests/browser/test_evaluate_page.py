@@ -4,10 +4,11 @@ import json
 import re
 import zipfile
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from hostile import HOSTILE
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 NARROW = {"width": 390, "height": 844}
 RUN_MS = 60_000
@@ -60,16 +61,22 @@ def _row(page: Page, system: str) -> Locator:
     return page.locator("#leaderboard tbody tr", has=page.locator(f".rs-row-text[title='{system}']"))
 
 
-@pytest.fixture
-def finished(page: Page, studio: str) -> Page:
-    """The page on an evaluation at its end; made once, by the first test that asks."""
+@pytest.fixture(scope="module")
+def finished_id(profile: BrowserContext, studio: str) -> str:
+    """An evaluation that has run to its end."""
+    page = profile.new_page()
     _open(page, studio)
-    kept = page.locator("#evaluations .rs-pick", has_text="passages, quickly")
-    if kept.count():
-        kept.first.click()
-    else:
-        state = _start(page, "passages, quickly", "quick", 6)
-        expect(state).to_have_text("Finished", timeout=RUN_MS)
+    expect(_start(page, "passages, quickly", "quick", 6)).to_have_text("Finished", timeout=RUN_MS)
+    expect(page).to_have_url(re.compile(r"evaluation=\d{8}-\d{6}-"))
+    evaluation_id = parse_qs(urlsplit(page.url).query)["evaluation"][0]
+    page.close()
+    return evaluation_id
+
+
+@pytest.fixture
+def finished(page: Page, studio: str, finished_id: str) -> Page:
+    """The page on an evaluation at its end."""
+    _open(page, studio, f"?evaluation={finished_id}")
     expect(page.locator("#evaluation h2")).to_have_text("passages, quickly")
     expect(page.locator("#leaderboard tbody tr")).to_have_count(5)
     return page

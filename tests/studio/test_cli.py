@@ -14,6 +14,7 @@ from ranker.datasets import dump_tasks
 from ranker.schema import Candidate, Domain, RankingTask
 from ranker.tracefile import read_traces
 from studio.cli import main
+from studio.cli.check import pytest_arguments
 from studio.cli.parser import make_parser, parse
 from trainer.modelcards import ModelCard, write_card
 
@@ -243,6 +244,22 @@ def test_serve_is_the_default_command() -> None:
     assert parse([]).command == "serve"
     assert parse(["--port", "1"]).port == 1
     assert parse(["test", "-k", "x", "tests/a.py"]).rest == ["-k", "x", "tests/a.py"]
+
+
+@pytest.mark.parametrize(
+    ("said", "num_cores", "expected"),
+    [
+        ([], 2, ["-n", "2"]),
+        ([], 64, ["-n", "4"]),
+        ([], 1, []),
+        (["-k", "launch", "-x"], 2, ["-k", "launch", "-x"]),
+        (["-n", "8"], 2, ["-n", "8"]),
+    ],
+)
+def test_all_tests_share_the_cores_and_what_is_said_goes_to_pytest(
+    said: list[str], num_cores: int, expected: list[str]
+) -> None:
+    assert pytest_arguments(said, num_cores) == expected
 
 
 def leaves(parser, name: str = ""):
