@@ -285,11 +285,13 @@ def ship(checkpoint: Path, target: Path) -> None:
     adapter["base_model_name_or_path"] = provenance.base_model
     (target / ADAPTER_CONFIG).write_text(json.dumps(adapter, indent=2) + "\n", encoding="utf-8")
     data = {**provenance.config["data"], "tasks": sorted(provenance.data_sha256)}
+    before = provenance.config.get("start_from")
+    earlier = f"{Path(before).parts[-3]}/{Path(before).name}" if before else None  # job/checkpoint
     shipped = provenance.model_copy(
         update={
             "base_directory": SMOLLM2.requirement,
             "base_sha256": None,  # hangs on the version of transformers that wrote the base's config
-            "config": {**provenance.config, "data": data},
+            "config": {**provenance.config, "data": data, "start_from": earlier},
         }
     )
     (target / PROVENANCE).write_text(shipped.model_dump_json(indent=2) + "\n", encoding="utf-8")

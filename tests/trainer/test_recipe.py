@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from ranker.elimination import AnswerFormat
 from ranker.errors import UsageError
-from trainer.checkpoints import Provenance
+from trainer.checkpoints import Provenance, read_provenance
 from trainer.config import make_config
 from trainer.modelcards import ModelCard, write_card
 from trainer.recipe import RECIPES, draw_tasks, make_job, ship
@@ -22,7 +22,11 @@ PROVENANCE = Provenance(
     base_directory="/somewhere/models/base",
     base_sha256="0" * 64,
     data_sha256={"films.jsonl": "1" * 64},
-    config={"kind": "sft", "data": {"tasks": ["/somewhere/films.jsonl"], "corrections": []}},
+    config={
+        "kind": "sft",
+        "start_from": "/somewhere/jobs/20261124-000000-ffff/checkpoints/checkpoint-7",
+        "data": {"tasks": ["/somewhere/films.jsonl"], "corrections": []},
+    },
     prompt_version="elimination-1",
     code_version="abc",
     answer_format="likelihood",
@@ -81,6 +85,7 @@ def test_what_is_shipped_names_no_path_and_keeps_the_weights(shipped: Path) -> N
         "provenance.json",
     }
     assert "/somewhere" not in "".join(p.read_text() for p in shipped.glob("*.json"))
+    assert read_provenance(shipped).config["start_from"] == "20261124-000000-ffff/checkpoint-7"
     weights = load_file(shipped / "adapter_model.safetensors")["a"]
     assert weights.dtype is torch.bfloat16 and weights.tolist() == [[0.5, 1.25]]
 
