@@ -109,7 +109,7 @@ def _settings(context: Context) -> tuple[gr.Dropdown, gr.Dropdown, gr.Slider]:
             value=DEFAULT_THINK_TOKENS,
             step=8,
             label="Thinking budget, tokens a step",
-            info="A model that decides by likelihood, as iranker-135m does, writes nothing: choose another to watch it think.",
+            info="iranker-135m decides by likelihood and writes nothing: choose iranker-135m-reasoner to watch it think.",
         )
     return model, mode, think
 
