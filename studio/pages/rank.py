@@ -178,6 +178,12 @@ def _wire_ranking(context: Context, c: _Controls) -> None:
             raise UsageError("what-if: request: incomplete: choose a step and a candidate on the board")
         return (show_trace(context.rankings.branch(asked.trace_id, asked.step_index, asked.excluded_id)),)
 
+    def choose_model(model: str) -> tuple[Any, ...]:
+        """The budget that a model was trained with is the one to begin with."""
+        trained = context.registry.card(model).think_tokens
+        return (gr.update(value=trained) if trained else gr.update(),)
+
+    wire(c.model.input, choose_model, [c.model], [c.think], c.notice)
     fields = [c.query, c.candidates, c.history, c.domain, c.criterion]
     inputs = [c.source, c.board, c.model, c.mode, c.think, *fields]
     for event in (c.rank.click, c.search.submit, c.query.submit, c.criterion.submit):

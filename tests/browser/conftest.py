@@ -120,6 +120,7 @@ def _fill(data_dir: Path) -> None:
     for name, delay_s in (("quick", 0.004), ("slow", 0.3)):
         card = ModelCard(name=name, engine="scripted", answer_format="scored", options={"delay_s": delay_s})
         write_card(settings.models_dir, card)
+    write_card(settings.models_dir, ModelCard(name="trained", engine="scripted", think_tokens=96))
     store = Store(settings.database_path)
     library = Library(store)
     library.seed_samples()

@@ -3,7 +3,7 @@
 import re
 
 from playwright.sync_api import BrowserContext, Page, expect
-from rankpage import num_out, open_rank, rank_to_the_end, see_finished, see_more_out, start, state, thought
+from rankpage import choose, num_out, open_rank, rank_to_the_end, see_finished, see_more_out, start, state, thought
 
 
 def test_first_visit_has_a_task_ready_to_go(page: Page, studio: str) -> None:
@@ -133,6 +133,18 @@ def test_a_handwritten_task_is_ranked_and_a_bad_one_is_explained(page: Page, stu
     expect(page.locator(".rs-board .rs-query")).to_have_text("a tool to drive a nail")
     see_finished(page)
     expect(page.locator(".rs-card")).to_have_count(3)
+
+
+def test_a_model_brings_the_budget_that_it_was_trained_with(page: Page, studio: str) -> None:
+    open_rank(page, studio, "?dataset=1")
+    budget = page.get_by_label("number input for Thinking budget, tokens a step")
+    expect(budget).not_to_have_value("96")
+    choose(page, "Model", "trained")
+    expect(budget).to_have_value("96")
+    choose(page, "Model", "quick")
+    page.get_by_role("button", name="Rank", exact=True).click()
+    see_finished(page)
+    expect(budget).to_have_value("96")
 
 
 def test_keyboard_alone_ranks_and_stops(page: Page, studio: str) -> None:
