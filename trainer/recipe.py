@@ -9,7 +9,7 @@
 CHECKPOINT` puts an adapter into assets/.
 
 Reads the training side (80% of the users or queries, by a hash of their ids) of public raw files below DIRECTORY and nothing
-of the test side. The amounts are for a GPU: about ten minutes on a large one, days on two cores.
+of the test side. The amounts are for a GPU: some eight minutes each on a large one, a day or more on two cores.
 """
 
 import argparse

@@ -20,14 +20,15 @@ import heapq
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from ranker.backends.base import Chunk, Finish, GenerateRequest, ScoreRequest, Scores, Usage, too_long
+from ranker.backends.calls import Job, Placed, Row
 from ranker.backends.forward import Forward, TransformersForward
 from ranker.backends.kv import KeyValueRows, tree_mask
+from ranker.backends.limits import EngineLimits
 from ranker.backends.prefixes import PrefixCache
 from ranker.backends.stops import end_of_stop
 from ranker.errors import BackendError
@@ -36,93 +37,6 @@ _CLOSED = "engine: closed: load the model again"
 _LOGIT_ROWS, _LOGIT_ROWS_GPU = 256, 2048  # positions whose full-vocabulary logits are held at once
 _MAX_TEXTS = 4096  # continuations whose ids are remembered
 _START_TOKENS = 8192  # padded tokens of one batch of starts
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineLimits:
-    """How much an engine takes on."""
-
-    max_rows: int = 16
-    """Sequences that decode together."""
-    live_rows: int = 4
-    """Rows beyond `max_rows` that only requests of priority 0 may take, so that a watched ranking never waits for bulk."""
-    start_rows: int = 1
-    """Prompts that are computed together before their rows decode, and calls that are scored together."""
-    row_bytes: int = 3 << 30
-    """Memory for the rows; longer prompts mean fewer rows."""
-    prefix_bytes: int = 512 << 20
-    """Memory for kept prefixes."""
-
-
-def default_limits() -> EngineLimits:
-    """For the device that a model would be loaded on; on a GPU by the memory that is free there now.
-
-    Rows are copied when they get longer, so twice `row_bytes` must fit beside the prefixes and what a forward pass needs.
-    """
-    if not torch.cuda.is_available():
-        return EngineLimits()
-    free, _ = torch.cuda.mem_get_info()
-    return EngineLimits(
-        max_rows=256, live_rows=16, start_rows=32, row_bytes=int(0.35 * free), prefix_bytes=int(0.15 * free)
-    )
-
-
-@dataclass(kw_only=True, eq=False)
-class _Job:
-    """A call that waits or runs."""
-
-    request: GenerateRequest | ScoreRequest
-    num_tokens: int = 0  # room that a generation needs in its row
-    prefix_ids: Sequence[int] = ()  # as tokenised, if that was necessary
-    suffix_ids: Sequence[int] = ()
-    results: asyncio.Queue[Chunk | Scores | BackendError] = field(default_factory=asyncio.Queue)
-    is_withdrawn: bool = False
-
-
-@dataclass(kw_only=True, eq=False)
-class _Placed:
-    """A call whose prompt is about to be computed."""
-
-    job: _Job
-    prefix_ids: list[int]
-    ids: list[int]
-    """Of the whole prompt."""
-    continuations: list[list[int]]
-    computed: torch.Tensor | None
-    """What was kept of the keys and values of the prefix."""
-    start: int
-    """Tokens of the prefix that are not computed together with what follows: all, or all but the last sampled one."""
-    room: int
-    """Columns that the call needs."""
-
-    @property
-    def is_new(self) -> bool:
-        """The prefix has to be computed."""
-        return self.computed is None and bool(self.prefix_ids)
-
-    @property
-    def cached(self) -> int:
-        return 0 if self.computed is None else self.start
-
-    @property
-    def num_behind(self) -> int:
-        """Tokens behind `start`."""
-        return len(self.ids) - self.start + sum(map(len, self.continuations))
-
-
-@dataclass(kw_only=True, eq=False)
-class _Row:
-    """A running generation. `ids`: prompt and completion; keys and values cover the first `length` of them."""
-
-    job: _Job
-    request: GenerateRequest
-    text_stream: Any
-    ids: list[int]
-    length: int
-    usage: Usage
-    generator: torch.Generator | None
-    text: str = ""
-    num_tokens: int = 0
 
 
 class Engine:
@@ -145,15 +59,15 @@ class Engine:
         self._end_ids = _end_ids(model, tokenizer)
         self._prefixes = PrefixCache(limits.prefix_bytes)
         self._text_ids: dict[str, list[int]] = {}
-        self._running: list[_Row] = []
-        self._waiting: list[tuple[int, int, _Job]] = []
+        self._running: list[Row] = []
+        self._waiting: list[tuple[int, int, Job]] = []
         self._numbers = itertools.count()
         self._driver: asyncio.Task[None] | None = None
         self._is_closed = False
 
     # ---- what callers see --------------------------------------------------------------------------------------------
 
-    def submit(self, request: GenerateRequest | ScoreRequest) -> _Job:
+    def submit(self, request: GenerateRequest | ScoreRequest) -> Job:
         """Queue a call; its results arrive in `job.results`. Raises BackendError if the engine is closed."""
         if self._is_closed:
             raise BackendError(_CLOSED)
@@ -162,7 +76,7 @@ class Engine:
             self._waiting.clear()
             self._driver = asyncio.get_running_loop().create_task(self._drive())
             self._driver.add_done_callback(self._fail_outstanding)
-        job = _Job(request=request, suffix_ids=self._ids(request.prompt.suffix))
+        job = Job(request=request, suffix_ids=self._ids(request.prompt.suffix))
         if isinstance(request, GenerateRequest):
             job.num_tokens = len(self._prefix_ids(job)) + len(job.suffix_ids) + request.max_tokens
         heapq.heappush(self._waiting, (request.priority, next(self._numbers), job))
@@ -223,12 +137,12 @@ class Engine:
             if is_watched:
                 return
 
-    def _next_batch(self) -> list[_Placed]:
+    def _next_batch(self) -> list[Placed]:
         """The calls to start next: of one kind, and none that would profit from what another one computes.
 
         Those whose prefix has to be computed come first.
         """
-        batch: list[_Placed] = []
+        batch: list[Placed] = []
         others = []  # calls of the other kind wait for the next batch
         while self._waiting and len(batch) < self._limits.start_rows:
             job = self._waiting[0][2]
@@ -250,7 +164,7 @@ class Engine:
             heapq.heappush(self._waiting, other)
         return sorted(batch, key=lambda placed: not placed.is_new)
 
-    def _has_room(self, job: _Job, num_starting: int) -> bool:
+    def _has_room(self, job: Job, num_starting: int) -> bool:
         request, num_rows = job.request, len(self._running) + num_starting
         if isinstance(request, ScoreRequest) or not num_rows:
             return True
@@ -258,7 +172,7 @@ class Engine:
         needed_bytes = max(self._rows.capacity, job.num_tokens) * self._rows.bytes_per_token
         return num_rows < min(rows, self._limits.row_bytes // needed_bytes)
 
-    def _goes_with(self, placed: _Placed, batch: Sequence[_Placed]) -> bool:
+    def _goes_with(self, placed: Placed, batch: Sequence[Placed]) -> bool:
         prefix = placed.job.request.prompt.prefix
         if placed.is_new and any(p.job.request.prompt.prefix == prefix for p in batch):
             return False
@@ -271,7 +185,7 @@ class Engine:
 
     # ---- generation --------------------------------------------------------------------------------------------------
 
-    def _prefill(self, batch: Sequence[_Placed]) -> None:
+    def _prefill(self, batch: Sequence[Placed]) -> None:
         hidden = self._compute_prompts(batch)
         first = len(self._running)
         last = torch.tensor([len(p.ids) - p.start - 1 for p in batch], device=self._device)
@@ -283,7 +197,7 @@ class Engine:
             if request.temperature > 0:
                 generator = torch.Generator(self._device).manual_seed(request.seed)
             self._running.append(
-                _Row(
+                Row(
                     job=placed.job,
                     request=request,
                     text_stream=_make_text_stream(),
@@ -314,7 +228,7 @@ class Engine:
             if self._running[index].job.is_withdrawn:
                 self._release(index)
 
-    def _sample(self, rows: Sequence[_Row], logits: torch.Tensor) -> list[int]:
+    def _sample(self, rows: Sequence[Row], logits: torch.Tensor) -> list[int]:
         """The next ids from (B, V) logits: the arg max, or a draw at the request's temperature. Waits for the device once."""
         picked = logits.argmax(-1)
         for index, row in enumerate(rows):
@@ -324,7 +238,7 @@ class Engine:
         found: list[int] = picked.tolist()
         return found
 
-    def _accept(self, row: _Row, token_id: int) -> None:
+    def _accept(self, row: Row, token_id: int) -> None:
         """Take a sampled id into the row: stream its text, or end the completion."""
         row.num_tokens += 1
         if token_id in self._end_ids:
@@ -343,7 +257,7 @@ class Engine:
         elif piece:
             row.job.results.put_nowait(Chunk(piece))
 
-    def _finish(self, row: _Row, piece: str, finish: Finish) -> None:
+    def _finish(self, row: Row, piece: str, finish: Finish) -> None:
         """Hand over the last chunk and keep what was computed. `_release` follows when the step is over."""
         computed = self._rows.read(self._running.index(row), row.length)
         self._prefixes.put(row.request.prompt.text + row.text, row.ids, computed)
@@ -360,7 +274,7 @@ class Engine:
 
     # ---- scoring -----------------------------------------------------------------------------------------------------
 
-    def _score(self, batch: Sequence[_Placed]) -> None:
+    def _score(self, batch: Sequence[Placed]) -> None:
         hidden = self._compute_prompts(batch)
         sources: list[tuple[int, int]] = []
         targets: list[int] = []
@@ -398,7 +312,7 @@ class Engine:
 
     # ---- forward passes ----------------------------------------------------------------------------------------------
 
-    def _place(self, job: _Job) -> _Placed:
+    def _place(self, job: Job) -> Placed:
         """Look up what is kept of a call's prompt. Raises BackendError if it cannot be computed."""
         prompt, request = job.request.prompt, job.request
         prefix_ids = list(self._prefix_ids(job))
@@ -417,7 +331,7 @@ class Engine:
             raise BackendError("prompt: the suffix is empty. Put at least one token behind the prefix.")
         computed = self._prefixes.computed(prompt.prefix)
         start = len(prefix_ids) if computed is None else computed.shape[3]
-        return _Placed(
+        return Placed(
             job=job,
             prefix_ids=prefix_ids,
             ids=ids,
@@ -427,7 +341,7 @@ class Engine:
             room=room,
         )
 
-    def _compute_prompts(self, batch: Sequence[_Placed]) -> torch.Tensor:
+    def _compute_prompts(self, batch: Sequence[Placed]) -> torch.Tensor:
         """Put prompts into the rows behind the running ones: prefixes kept from before or computed now, then what follows.
 
         Those whose prefix has to be computed come first in `batch`. Returns hidden states (B, L, E) of what stands behind
@@ -469,7 +383,7 @@ class Engine:
 
     # ---- ids ---------------------------------------------------------------------------------------------------------
 
-    def _prefix_ids(self, job: _Job) -> Sequence[int]:
+    def _prefix_ids(self, job: Job) -> Sequence[int]:
         """Those that are remembered of the text, where it was computed or sampled before."""
         prefix = job.request.prompt.prefix
         if (known := self._prefixes.ids(prefix)) is not None:

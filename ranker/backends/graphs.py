@@ -37,23 +37,10 @@ class GraphedForward:
 
     def __init__(self, forward: Forward) -> None:
         self._forward = forward
+        self.extend, self.logits = forward.extend, forward.logits
         self._captured: dict[tuple[int, int], Captured] = {}
         self._version = -1
         self._is_off = False
-
-    def extend(
-        self,
-        ids: torch.Tensor,
-        positions: torch.Tensor,
-        columns: torch.Tensor,
-        mask: torch.Tensor,
-        rows: KeyValueRows,
-        first: int,
-    ) -> torch.Tensor:
-        return self._forward.extend(ids, positions, columns, mask, rows, first)
-
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self._forward.logits(hidden)
 
     def step(
         self, ids: torch.Tensor, positions: torch.Tensor, end: int, rows: KeyValueRows, *, is_ragged: bool

@@ -14,11 +14,12 @@ from transformers.utils import logging as transformers_logging
 
 from ranker.backends.base import Chunk, GenerateRequest, ScoreRequest, Scores
 from ranker.backends.chat import ChatFormat
-from ranker.backends.engine import Engine, EngineLimits, default_limits
+from ranker.backends.engine import Engine
 from ranker.backends.forward import Forward
 from ranker.backends.graphs import GraphedForward
 from ranker.backends.kv import ATTENTION_NAME
 from ranker.backends.lean import make_lean
+from ranker.backends.limits import EngineLimits, default_limits
 from ranker.errors import BackendError
 
 SUPPORTED: Final = frozenset({"llama", "qwen2", "qwen3", "mistral", "smollm3", "olmo2"})

@@ -130,7 +130,7 @@ def _plan(arguments: argparse.Namespace, card: "ModelCard", backend: "Backend", 
 
     import torch
 
-    from ranker.backends.engine import default_limits
+    from ranker.backends.limits import default_limits
     from ranker.backends.local import load_local
     from ranker.bench.runner import Bench
     from ranker.datasets import load_tasks

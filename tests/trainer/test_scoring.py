@@ -99,6 +99,16 @@ def test_a_decision_does_not_see_its_neighbours(toy) -> None:
     assert packed.abs().max() > 1e-5
 
 
+def test_a_batch_is_laid_in_rows_as_long_as_its_longest_decision(toy) -> None:
+    """In one row for all, the mask would grow with the square of the batch."""
+    _, encoder = toy
+    rows = [encoder.title_row(example(pool)) for pool in (("a", "b", "c"), ("c", "b"), ("b", "a")) * 4]
+    packed = pack_titles(rows)
+    num_rows, width = packed.input_ids.shape
+    assert width == max(row.num_tokens for row in rows)
+    assert num_rows <= len(rows) and packed.attention_mask.shape == (num_rows, 1, width, width)
+
+
 def test_known_pairs_of_orders_and_of_judged_steps() -> None:
     assert known_pairs(example(("a", "b", "c"))) == [(0, 1), (2, 0), (2, 1)]
     judged = TrainingExample(task=TASK, pool=("a", "b", "c"), grades={"a": 1.0, "b": 0.0, "c": 0.0})

@@ -65,7 +65,7 @@ def open_subject(name: str, tiny_model_dir: Path) -> Iterator[Subject]:
 
 
 def _local(directory: Path) -> Backend:
-    from ranker.backends.engine import EngineLimits
+    from ranker.backends.limits import EngineLimits
     from ranker.backends.local import load_local
 
     # on a GPU too in the precision in which results are compared
@@ -76,8 +76,8 @@ def _batched(directory: Path) -> Backend:
     """As on a GPU: what waits is started together, and steps have few shapes (captured there, computed again here)."""
     from fixedshapes import FixedShapes
 
-    from ranker.backends.engine import EngineLimits
     from ranker.backends.graphs import GraphedForward
+    from ranker.backends.limits import EngineLimits
     from ranker.backends.local import load_local
 
     limits = EngineLimits(max_rows=4, live_rows=1, start_rows=3)

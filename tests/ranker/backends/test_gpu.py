@@ -12,11 +12,11 @@ import torch
 from test_lean import MODELS, extend, make_model
 
 from ranker.backends import GenerateRequest, Prompt, ScoreRequest
-from ranker.backends.engine import EngineLimits
 from ranker.backends.forward import TransformersForward
 from ranker.backends.graphs import GraphedForward
 from ranker.backends.kv import KeyValueRows
 from ranker.backends.lean import make_lean
+from ranker.backends.limits import EngineLimits
 from ranker.backends.local import LocalBackend, load_local
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that PyTorch can use")

@@ -9,8 +9,8 @@ import torch
 from fixedshapes import FixedShapes
 
 from ranker.backends import GenerateRequest, Prompt, ScoreRequest
-from ranker.backends.engine import EngineLimits
 from ranker.backends.graphs import GraphedForward, round_up
+from ranker.backends.limits import EngineLimits
 from ranker.backends.local import LocalBackend, load_local
 
 load_tiny = partial(load_local, name="tiny", dtype=torch.float32, is_graphed=False)

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ranker.backends import Finish, GenerateRequest, Prompt, ScoreRequest
 from ranker.backends.base import Chunk
-from ranker.backends.engine import EngineLimits
 from ranker.backends.kv import ATTENTION_NAME
+from ranker.backends.limits import EngineLimits
 from ranker.backends.local import LocalBackend, load_local
 from ranker.elimination import RankConfig, rank, rank_tasks
 from ranker.errors import BackendError

@@ -1,0 +1,69 @@
+"""What the engine knows of a call: while it waits, while its prompt is computed, and while it decodes. Imports torch. Ours."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ranker.backends.base import Chunk, GenerateRequest, ScoreRequest, Scores, Usage
+from ranker.errors import BackendError
+
+
+@dataclass(kw_only=True, eq=False)
+class Job:
+    """A call that waits or runs."""
+
+    request: GenerateRequest | ScoreRequest
+    num_tokens: int = 0  # room that a generation needs in its row
+    prefix_ids: Sequence[int] = ()  # as tokenised, if that was necessary
+    suffix_ids: Sequence[int] = ()
+    results: asyncio.Queue[Chunk | Scores | BackendError] = field(default_factory=asyncio.Queue)
+    is_withdrawn: bool = False
+
+
+@dataclass(kw_only=True, eq=False)
+class Placed:
+    """A call whose prompt is about to be computed."""
+
+    job: Job
+    prefix_ids: list[int]
+    ids: list[int]
+    """Of the whole prompt."""
+    continuations: list[list[int]]
+    computed: torch.Tensor | None
+    """What was kept of the keys and values of the prefix."""
+    start: int
+    """Tokens of the prefix that are not computed together with what follows: all, or all but the last sampled one."""
+    room: int
+    """Columns that the call needs."""
+
+    @property
+    def is_new(self) -> bool:
+        """The prefix has to be computed."""
+        return self.computed is None and bool(self.prefix_ids)
+
+    @property
+    def cached(self) -> int:
+        return 0 if self.computed is None else self.start
+
+    @property
+    def num_behind(self) -> int:
+        """Tokens behind `start`."""
+        return len(self.ids) - self.start + sum(map(len, self.continuations))
+
+
+@dataclass(kw_only=True, eq=False)
+class Row:
+    """A running generation. `ids`: prompt and completion; keys and values cover the first `length` of them."""
+
+    job: Job
+    request: GenerateRequest
+    text_stream: Any
+    ids: list[int]
+    length: int
+    usage: Usage
+    generator: torch.Generator | None
+    text: str = ""
+    num_tokens: int = 0

@@ -1,0 +1,34 @@
+"""How much an engine does at once, and what memory it may take for that. Imports torch. Ours."""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineLimits:
+    """How much an engine takes on."""
+
+    max_rows: int = 16
+    """Sequences that decode together."""
+    live_rows: int = 4
+    """Rows beyond `max_rows` that only requests of priority 0 may take, so that a watched ranking never waits for bulk."""
+    start_rows: int = 1
+    """Prompts that are computed together before their rows decode, and calls that are scored together."""
+    row_bytes: int = 3 << 30
+    """Memory for the rows; longer prompts mean fewer rows."""
+    prefix_bytes: int = 512 << 20
+    """Memory for kept prefixes."""
+
+
+def default_limits() -> EngineLimits:
+    """For the device that a model would be loaded on; on a GPU by the memory that is free there now.
+
+    Rows are copied when they get longer, so twice `row_bytes` must fit beside the prefixes and what a forward pass needs.
+    """
+    if not torch.cuda.is_available():
+        return EngineLimits()
+    free, _ = torch.cuda.mem_get_info()
+    return EngineLimits(
+        max_rows=256, live_rows=16, start_rows=32, row_bytes=int(0.35 * free), prefix_bytes=int(0.15 * free)
+    )
