@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from ranker.backends.base import Prompt
 from ranker.schema import Ask, Candidate, Domain, RankingTask
 
-PROMPT_VERSION: Final = "elimination-1"
+PROMPT_VERSION: Final = "elimination-2"
 THOUGHTS_VERSION: Final = "thoughts-1"
 """Of the section that a thought bank puts in front; written behind `PROMPT_VERSION`, with a plus."""
 PROBLEM_VERSION: Final = "reasoning-1"
@@ -58,6 +58,10 @@ LIKELIHOOD_WORDS: Final = 96
 _JUDGEMENT_OPENING = "I compare the candidate with what is asked for.\n" + THINK_OPEN
 _EXCLUSION_OPENING = "I compare the candidates and look for the one that fits least.\n" + THINK_OPEN
 _ORDER_OPENING = "I compare the candidates and look for the one that fits best.\n" + THINK_OPEN
+_FORMAT = (
+    f"Think between {THINK_OPEN} and {THINK_CLOSE}. Then write the name or the number of only that candidate between "
+    f"{ANSWER_OPEN} and {ANSWER_CLOSE}."
+)
 _ASKED = {Ask.WORST: ("least", _EXCLUSION_OPENING), Ask.BEST: ("most", _ORDER_OPENING)}
 
 
@@ -84,7 +88,7 @@ def render_exclusion(
 
     Source: the paper, section 3 (iterative prompt); the wording is ours, and the number of candidates is the pool's.
     """
-    return _render(task, pool, _step_question(task, ask), _ASKED[ask][1], chat_text)
+    return _render(task, pool, f"{_question(task, ask)}\n{_FORMAT}", _ASKED[ask][1], chat_text)
 
 
 def render_order(task: RankingTask, pool: Sequence[Candidate], chat_text: ChatText) -> Prompt:
@@ -150,13 +154,14 @@ def render_fixed_exclusion(
 ) -> Prompt:
     """Ask for the one candidate of `pool` to exclude next (or for the best), with all `candidates` printed once.
 
-    The candidates keep their labels over all steps and belong to the prefix, so that a step costs only its suffix: the
-    labels of `pool`, in the order of `candidates`, and the question. Ours.
+    The candidates keep their labels over all steps. They and the answer format belong to the prefix, so that a step costs only
+    its suffix: the labels of `pool` in the order of `candidates`, where somebody is gone, and the question. Ours.
     """
     in_play = {c.candidate_id for c in pool}
     labels = " ".join(label_of(i) for i, c in enumerate(candidates) if c.candidate_id in in_play)
-    rest = f"Still in play ({len(pool)}): {labels}\n{_step_question(task, ask)}"
-    shared = "\n".join([_shared(task), "", _candidate_block(candidates), "", ""])
+    state = f"Still in play ({len(pool)}): {labels}" if len(pool) < len(candidates) else "All are still in play."
+    rest = f"{state}\n{_question(task, ask)}"
+    shared = "\n".join([_shared(task), "", _candidate_block(candidates), "", f"A question follows. {_FORMAT}", ""])
     return _assemble(shared, rest, _ASKED[ask][1], chat_text)
 
 
@@ -204,12 +209,8 @@ def _criterion(task: RankingTask) -> str:
     return _clean(task.criterion) if task.criterion else _CRITERION[task.domain]
 
 
-def _step_question(task: RankingTask, ask: Ask) -> str:
-    return (
-        f"Which candidate is the {_ASKED[ask][0]} likely to be {_criterion(task)}?\n"
-        f"Think between {THINK_OPEN} and {THINK_CLOSE}. Then write the name or the number of only that candidate between "
-        f"{ANSWER_OPEN} and {ANSWER_CLOSE}."
-    )
+def _question(task: RankingTask, ask: Ask) -> str:
+    return f"Which candidate is the {_ASKED[ask][0]} likely to be {_criterion(task)}?"
 
 
 def _render(task: RankingTask, pool: Sequence[Candidate], question: str, opening: str, chat_text: ChatText) -> Prompt:

@@ -13,7 +13,7 @@ from ranker.prompts import (
     render_order,
     with_thoughts,
 )
-from ranker.schema import Candidate, Domain, RankingTask
+from ranker.schema import Ask, Candidate, Domain, RankingTask
 
 
 def chat(system: str, user: str) -> str:
@@ -66,8 +66,17 @@ def test_a_fixed_block_shares_its_candidates_over_all_steps() -> None:
     whole = render_fixed_exclusion(task, task.candidates, task.candidates, chat)
     later = render_fixed_exclusion(task, task.candidates, [task.candidates[2], task.candidates[0]], chat)
     assert whole.prefix == later.prefix and "[1] one\n[2] two\n[3] three" in whole.prefix
-    assert whole.suffix.startswith("Still in play (3): [1] [2] [3]\n")
+    assert whole.suffix.startswith("All are still in play.\n")
     assert later.suffix.startswith("Still in play (2): [1] [3]\n")
+    assert "<answer>" in whole.prefix and "<answer>" not in whole.suffix  # said once a task
+
+
+def test_both_questions_of_a_fixed_block_go_on_from_the_same_prefix() -> None:
+    task = make_task(["one", "two"])
+    worst, best = (
+        render_fixed_exclusion(task, task.candidates, task.candidates, chat, ask=ask) for ask in (Ask.WORST, Ask.BEST)
+    )
+    assert worst.prefix == best.prefix and "least likely" in worst.suffix and "most likely" in best.suffix
 
 
 def test_likelihood_prompts_name_no_candidate_and_end_each_continuation() -> None:
