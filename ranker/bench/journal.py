@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from pydantic import Field, ValidationError
 
@@ -20,13 +20,34 @@ class Cost(Record):
     cached_tokens: int = 0
     """Of these, the ones that did not have to be computed."""
     completion_tokens: int = 0
+    reading_s: float = 0.0
+    """Of `seconds`, those in which prompts were read before a thought, up to its first token; 0 if not taken apart."""
+    writing_s: float = 0.0
+    """Those in which thoughts were written, behind the first token."""
+    scoring_s: float = 0.0
+    """Those in which answers were scored, prompts included."""
     is_sampled: bool = False
     """The first step and one of average size were measured, and the others taken to be like the second."""
+
+    def __add__(self, later: "Cost") -> "Cost":
+        """Both one after the other; the first token is ours."""
+        sums = {name: getattr(self, name) + getattr(later, name) for name in _ADDED}
+        return Cost(**sums, first_token_s=self.first_token_s, is_sampled=self.is_sampled or later.is_sampled)
+
+    def repeated(self, times: int) -> "Cost":
+        """So many that cost the same."""
+        return self.model_copy(update={name: getattr(self, name) * times for name in _ADDED})
 
     @property
     def prefill_tokens(self) -> int:
         """Prompt tokens that had to be computed."""
         return self.prompt_tokens - self.cached_tokens
+
+
+_ADDED: Final = (
+    *("seconds", "reading_s", "writing_s", "scoring_s"),
+    *("num_steps", "prompt_tokens", "cached_tokens", "completion_tokens"),
+)
 
 
 class Key(NamedTuple):

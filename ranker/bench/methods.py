@@ -1,12 +1,15 @@
 """One ranking, measured: by our modes through the seam, and by the loop of the paper's reference on the same engine."""
 
+import operator
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import reduce
 
 from ranker.backends.base import LIVE, Backend, GenerateRequest, Prompt
 from ranker.bench.journal import Cost
+from ranker.bench.stopwatch import Stopwatch
 from ranker.decisions import exclude_one
-from ranker.elimination import RankConfig, ReasoningDelta, StepFinished, make_presentation_order, rank_events
+from ranker.elimination import RankConfig, RankEvent, ReasoningDelta, StepFinished, make_presentation_order, rank_events
 from ranker.prompts import THINK_CLOSE, render_exclusion, render_fixed_exclusion
 from ranker.schema import Candidate, Mode, RankingTask
 
@@ -27,61 +30,30 @@ async def measure_chain(task: RankingTask, step: Step) -> Cost:
     every cost is linear in it, so the step of average size stands for all but the first."""
     pool = shown_candidates(task)
     if len(pool) <= WHOLE_SIZE:
-        return add_costs([await step(pool[:size]) for size in range(len(pool), 1, -1)])
+        costs = [await step(pool[:size]) for size in range(len(pool), 1, -1)]
+        return reduce(operator.add, costs)
     first, middle = await step(pool), await step(pool[: (len(pool) + 1) // 2])
-    times = len(pool) - 2
-    return Cost(
-        seconds=first.seconds + times * middle.seconds,
-        first_token_s=first.first_token_s,
-        num_steps=1 + times,
-        prompt_tokens=first.prompt_tokens + times * middle.prompt_tokens,
-        cached_tokens=first.cached_tokens + times * middle.cached_tokens,
-        completion_tokens=first.completion_tokens + times * middle.completion_tokens,
-        is_sampled=True,
-    )
+    return (first + middle.repeated(len(pool) - 2)).model_copy(update={"is_sampled": True})
 
 
-def add_costs(costs: Sequence[Cost]) -> Cost:
-    """The sum; the first token is that of the first."""
-    return Cost(
-        seconds=sum(c.seconds for c in costs),
-        first_token_s=costs[0].first_token_s,
-        num_steps=sum(c.num_steps for c in costs),
-        prompt_tokens=sum(c.prompt_tokens for c in costs),
-        cached_tokens=sum(c.cached_tokens for c in costs),
-        completion_tokens=sum(c.completion_tokens for c in costs),
-    )
-
-
-async def measure_mode(task: RankingTask, backend: Backend, mode: Mode, think_tokens: int) -> Cost:
-    """One live ranking by one of our modes, from a cold prefix."""
-    config = RankConfig(mode=mode, think_tokens=think_tokens, priority=LIVE)
-    if mode is Mode.ADAPTIVE:
-        return await _measure_events(task, backend, config)
+async def measure_mode(task: RankingTask, backend: Backend, config: RankConfig) -> Cost:
+    """One live ranking in one of our modes, from a cold prefix."""
+    if config.mode is Mode.ADAPTIVE:
+        watch = Stopwatch(backend)
+        return await _measure_events(rank_events(task, watch, config), watch)
     candidates = shown_candidates(task)
 
     async def step(pool: Sequence[Candidate]) -> Cost:
-        started, first = time.perf_counter(), None
-        async for event in exclude_one(task, candidates, pool, 0, backend, config):
-            if isinstance(event, ReasoningDelta) and first is None:
-                first = time.perf_counter() - started
-            if isinstance(event, StepFinished):
-                done = event.step
-        return Cost(
-            seconds=time.perf_counter() - started,
-            first_token_s=first,
-            num_steps=1,
-            prompt_tokens=done.prompt_tokens,
-            cached_tokens=done.cached_prompt_tokens,
-            completion_tokens=done.completion_tokens,
-        )
+        watch = Stopwatch(backend)
+        return await _measure_events(exclude_one(task, candidates, pool, 0, watch, config), watch)
 
     return await measure_chain(task, step)
 
 
-async def _measure_events(task: RankingTask, backend: Backend, config: RankConfig) -> Cost:
+async def _measure_events(events: AsyncIterator[RankEvent], watch: Stopwatch) -> Cost:
+    """What it cost to come to the end of `events`, whose calls go through `watch`."""
     started, first, steps = time.perf_counter(), None, []
-    async for event in rank_events(task, backend, config):
+    async for event in events:
         if isinstance(event, ReasoningDelta) and first is None:
             first = time.perf_counter() - started
         if isinstance(event, StepFinished):
@@ -93,6 +65,9 @@ async def _measure_events(task: RankingTask, backend: Backend, config: RankConfi
         prompt_tokens=sum(s.prompt_tokens for s in steps),
         cached_tokens=sum(s.cached_prompt_tokens for s in steps),
         completion_tokens=sum(s.completion_tokens for s in steps),
+        reading_s=watch.seconds["reading"],
+        writing_s=watch.seconds["writing"],
+        scoring_s=watch.seconds["scoring"],
     )
 
 

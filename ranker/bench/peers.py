@@ -61,13 +61,7 @@ def open_generate(directory: Path) -> Peer:
             output = model.generate(
                 ids, max_new_tokens=think_tokens, do_sample=False, streamer=first, pad_token_id=tokenizer.pad_token_id
             )
-        return Cost(
-            seconds=time.perf_counter() - started,
-            first_token_s=(first.at or started) - started,
-            num_steps=1,
-            prompt_tokens=ids.shape[1],
-            completion_tokens=output.shape[1] - ids.shape[1],
-        )
+        return _cost(started, first.at, prompt_tokens=ids.shape[1], completion_tokens=output.shape[1] - ids.shape[1])
 
     def ask_all(prompts: Sequence[Prompt], think_tokens: int) -> Cost:
         started = time.perf_counter()
@@ -89,6 +83,19 @@ def open_generate(directory: Path) -> Peer:
     if device == "cuda":
         ask(Prompt("", "one two three"), 4)  # kernels are chosen
     return Peer("transformers generate", ask, ask_all=ask_all if device == "cuda" else None)
+
+
+def _cost(started: float, first: float | None, **tokens: int) -> Cost:
+    """Of one thought that is over now. `first`: when its first token came, None or 0 = none did."""
+    seconds, until_first = time.perf_counter() - started, (first or started) - started
+    return Cost(
+        seconds=seconds,
+        first_token_s=until_first,
+        reading_s=until_first,
+        writing_s=seconds - until_first,
+        num_steps=1,
+        **tokens,
+    )
 
 
 class _FirstToken:
@@ -121,11 +128,11 @@ def open_llama_cpp(gguf: Path | None, num_threads: int) -> Peer:
 
     def ask(prompt: Prompt, think_tokens: int) -> Cost:
         nonlocal before
-        started, first = time.perf_counter(), None
+        started, first = time.perf_counter(), 0.0
         ids = model.tokenize(prompt.text.encode(), add_bos=False, special=True)
         new: list[int] = []
         for token in model.generate(ids, temp=0.0):
-            first = first or time.perf_counter() - started
+            first = first or time.perf_counter()
             if token == model.token_eos():
                 break
             new.append(token)
@@ -133,10 +140,9 @@ def open_llama_cpp(gguf: Path | None, num_threads: int) -> Peer:
                 break
         cached = _common(before, ids)
         before = [*ids, *new]
-        return Cost(
-            seconds=time.perf_counter() - started,
-            first_token_s=first,
-            num_steps=1,
+        return _cost(
+            started,
+            first,
             prompt_tokens=len(ids),
             cached_tokens=min(cached, len(ids) - 1),
             completion_tokens=len(new),
@@ -175,18 +181,17 @@ def _start_vllm(directory: Path, is_eager: bool) -> tuple[Any, Ask]:
     numbers = itertools.count()
 
     def ask(prompt: Prompt, think_tokens: int) -> Cost:
-        started, first = time.perf_counter(), None
+        started, first = time.perf_counter(), 0.0
         ids = tokenizer(prompt.text, add_special_tokens=False).input_ids
         params = SamplingParams(max_tokens=think_tokens, temperature=0.0)
         engine.add_request(str(next(numbers)), TokensPrompt(prompt_token_ids=ids), params)
         while engine.has_unfinished_requests():
             for output in engine.step():
-                first = first or time.perf_counter() - started
+                first = first or time.perf_counter()
                 done = output
-        return Cost(
-            seconds=time.perf_counter() - started,
-            first_token_s=first,
-            num_steps=1,
+        return _cost(
+            started,
+            first,
             prompt_tokens=len(ids),
             cached_tokens=done.num_cached_tokens or 0,
             completion_tokens=len(done.outputs[0].token_ids),

@@ -10,6 +10,8 @@ from ranker.statistics import compare
 FIXED: Final = "ours, fixed-block"
 ADAPTIVE: Final = "ours, adaptive"
 
+_PARTS: Final = ("reading_s", "writing_s", "scoring_s")
+
 _Case = tuple[str, str, int]
 """part, kind, size"""
 
@@ -49,7 +51,7 @@ def to_markdown(summary: dict[str, Any]) -> str:
     lines = ["# Speed", "", *(f"- {name}: {value}" for name, value in summary["setting"].items()), ""]
     for case in summary["cases"]:
         lines += _case_lines(case)
-    lines += _limit_lines(summary["limits"]) + _quality_lines(summary["quality"])
+    lines += _time_lines(summary["cases"]) + _limit_lines(summary["limits"]) + _quality_lines(summary["quality"])
     if summary["not_run"]:
         lines += ["## Not run", "", *(f"- {name}: {why}" for name, why in summary["not_run"].items()), ""]
     return "\n".join(lines)
@@ -90,6 +92,7 @@ def _case_summary(measurements: Sequence[Measurement], case: _Case) -> dict[str,
                 "prefill_tokens": round(fmean(c.prefill_tokens for c in costs)),
                 "cached_tokens": round(fmean(c.cached_tokens for c in costs)),
                 "decode_tokens": round(fmean(c.completion_tokens for c in costs)),
+                **{part: median(getattr(c, part) for c in costs) for part in _PARTS},
                 "is_sampled": costs[0].is_sampled,
                 "times": {ours: found._asdict() for ours, found in against.items() if found},
             }
@@ -125,6 +128,34 @@ def _case_lines(case: dict[str, Any]) -> list[str]:
             "\\* The first step and one of average size were measured; the others are taken to be like the second.",
         ]
     return [*lines, ""]
+
+
+def _time_lines(cases: Sequence[dict[str, Any]]) -> list[str]:
+    """Where a live ranking's time goes, of the methods that were taken apart."""
+    lines = []
+    for case in cases:
+        for row in case["methods"]:
+            if case["part"] != "live" or not any(row.get(part) for part in _PARTS):
+                continue
+            reading, writing, scoring = (row[part] for part in _PARTS)
+            rest = max(0.0, row["seconds"] - reading - writing - scoring)
+            speed = f"{row['decode_tokens'] / writing:.0f}" if writing else ""
+            lines.append(
+                f"| {case['size']} {case['kind']} | {row['method']} | {row['seconds']:.1f} | {reading:.1f} | {writing:.1f} "
+                f"| {speed} | {scoring:.1f} | {rest:.1f} |"
+            )
+    if not lines:
+        return []
+    return [
+        "## Where a live ranking's time goes",
+        "",
+        "Reading: prompts up to the first token of a thought. Scoring: all answers that are still in play; peers take none.",
+        "",
+        "| pool | method | s | reading | writing | tokens a second | scoring | rest |",
+        "|---|---|---|---|---|---|---|---|",
+        *lines,
+        "",
+    ]
 
 
 def _limits(measurements: Sequence[Measurement], setting: dict[str, Any]) -> dict[str, float]:

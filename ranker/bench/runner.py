@@ -1,20 +1,20 @@
 """The parts of the benchmark. In a round every method takes the same task in turn, so that ratios are of the same minutes."""
 
 import asyncio
+import operator
 import resource
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Final
 
-from ranker.backends.base import Backend, Prompt
+from ranker.backends.base import LIVE, Backend, Prompt
 from ranker.bench.journal import Cost, Journal, Key, Measurement
 from ranker.bench.machine import measure_decode, measure_limits, measure_prefill
 from ranker.bench.methods import (
-    add_costs,
     fixed_prompt,
     generate_cost,
     iterative_prompt,
@@ -23,6 +23,7 @@ from ranker.bench.methods import (
     shown_candidates,
 )
 from ranker.bench.peers import NOT_RUN, AskAll, Peer
+from ranker.bench.report import ADAPTIVE, FIXED
 from ranker.bench.workload import KINDS, make_speed_task
 from ranker.elimination import RankConfig, rank_tasks
 from ranker.errors import BackendError
@@ -33,7 +34,14 @@ PARTS: Final = ("machine", "live", "bulk", "quality")
 HEADLINE: Final = 20
 """The size that is measured in every round, with every method."""
 REPROMPT: Final = "re-prompt, same engine"
-_CURVE_MODES: Final = (Mode.FIXED_BLOCK, Mode.ADAPTIVE)
+_OURS: Final = {
+    FIXED: RankConfig(mode=Mode.FIXED_BLOCK),
+    ADAPTIVE: RankConfig(mode=Mode.ADAPTIVE),
+    f"{ADAPTIVE}, one look": RankConfig(mode=Mode.ADAPTIVE, is_reshuffled=False),
+    "ours, iterative": RankConfig(mode=Mode.ITERATIVE),
+}
+_CURVE: Final = (FIXED, ADAPTIVE)
+"""Those of `_OURS` that are measured everywhere; the others at the headline size only."""
 _SLOW_BEYOND: Final = 50
 _WARM_UP_TOKENS: Final = 16
 _PREFILL_AT_ONCE: Final = 64
@@ -106,14 +114,12 @@ async def _run_machine(bench: Bench, journal: Journal) -> None:
 async def _run_live(bench: Bench, journal: Journal) -> None:
     for kind, size in [(k, s) for k in KINDS for s in bench.sizes]:
         is_headline = size == HEADLINE
-        modes = (*_CURVE_MODES, Mode.ITERATIVE) if is_headline else _CURVE_MODES
         for round_ in range(bench.rounds if is_headline else 1):
             task = make_speed_task(kind, size, round_)
-            for mode in modes:
-                key = Key("live", f"ours, {mode.value}", kind, size, round_)
-                await _measure(
-                    bench, journal, key, partial(measure_mode, task, bench.backend, mode, bench.think_tokens)
-                )
+            for name in _OURS if is_headline else _CURVE:
+                config = _OURS[name].model_copy(update={"think_tokens": bench.think_tokens, "priority": LIVE})
+                key = Key("live", name, kind, size, round_)
+                await _measure(bench, journal, key, partial(measure_mode, task, bench.backend, config))
             for peer in bench.peers():
                 if peer.is_cached or size <= _SLOW_BEYOND:
                     await _measure_peer(bench, journal, Key("live", peer.name, kind, size, round_), peer, task)
@@ -155,14 +161,15 @@ async def _run_bulk(bench: Bench, journal: Journal) -> None:
     if bench.is_gpu:
         bench.report("bulk: warming up")
         warm = [make_speed_task("titles", size, seed) for seed in range(bench.bulk_tasks)]
-        for mode in _CURVE_MODES:
-            await _rank_all(warm, bench.backend, RankConfig(mode=mode, think_tokens=_WARM_UP_TOKENS))
+        for name in _CURVE:
+            config = _OURS[name].model_copy(update={"think_tokens": _WARM_UP_TOKENS})
+            await _rank_all(warm, bench.backend, config)
     for round_ in range(bench.rounds):
         seeds = range(100 * (round_ + 1), 100 * (round_ + 1) + bench.bulk_tasks)
         tasks = [make_speed_task("titles", size, seed) for seed in seeds]
-        for mode in _CURVE_MODES:
-            key = Key("bulk", f"ours, {mode.value}", "titles", size, round_)
-            config = RankConfig(mode=mode, think_tokens=bench.think_tokens)
+        for name in _CURVE:
+            key = Key("bulk", name, "titles", size, round_)
+            config = _OURS[name].model_copy(update={"think_tokens": bench.think_tokens})
             await _measure(bench, journal, key, partial(_rank_all, tasks, bench.backend, config))
         key = Key("bulk", REPROMPT, "titles", size, round_)
         if not journal.has(key):
@@ -210,7 +217,7 @@ async def _lock_step(
     shown = {task.task_id: shown_candidates(task) for task in tasks}
     for size in range(len(tasks[0].candidates), 1, -1):
         costs += await ask([iterative_prompt(task, shown[task.task_id][:size], backend) for task in tasks])
-    whole = add_costs(costs)
+    whole = reduce(operator.add, costs)
     return whole.model_copy(
         update={
             "seconds": (time.perf_counter() - started) / len(tasks),
@@ -240,7 +247,7 @@ async def _run_quality(bench: Bench, journal: Journal) -> None:
             "same_thoughts": float(sum(a.reasoning == b.reasoning for a, b in steps)),
         }
         journal.add(Measurement(part="quality", method="same as transformers", numbers=numbers))
-    for mode in _CURVE_MODES:
+    for mode in (Mode.FIXED_BLOCK, Mode.ADAPTIVE):
         if bench.quality_tasks and not journal.has(Key("quality", mode.value)):
             bench.report(f"quality: {mode.value} on {len(bench.quality_tasks)} tasks with a known answer")
             config = RankConfig(mode=mode, think_tokens=bench.think_tokens)
