@@ -11,8 +11,9 @@ sampled), so a cached and an uncached run see the same ids in the same pieces.
 Scoring. All continuations are laid behind the prompt in one row; a mask hides them from each other and their positions all
 begin where the prompt ends. One forward pass, no copy of the prompt per continuation. Ours.
 
-A GPU is fast where much is done at once: there what waits is started in batches (on a CPU one by one), a decoding step is a
-captured graph (`ranker.backends.graphs`), and the host waits for the device once a step, for the ids of all rows.
+A GPU is fast where much is done at once: there what waits is started in batches, after a few steps for company (on a CPU one
+by one), a decoding step is a captured graph (`ranker.backends.graphs`), and the host waits for the device once a step, for the
+ids of all rows.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from typing import Any
 
 import torch
 
-from ranker.backends.base import Chunk, Finish, GenerateRequest, ScoreRequest, Scores, Usage, too_long
+from ranker.backends.base import LIVE, Chunk, Finish, GenerateRequest, ScoreRequest, Scores, Usage, too_long
 from ranker.backends.calls import Job, Placed, Row
 from ranker.backends.forward import Forward, TransformersForward
 from ranker.backends.kv import KeyValueRows, tree_mask
@@ -62,6 +63,7 @@ class Engine:
         self._running: list[Row] = []
         self._waiting: list[tuple[int, int, Job]] = []
         self._numbers = itertools.count()
+        self._steps_waited = 0  # for company, by the bulk calls that wait now
         self._driver: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -128,14 +130,28 @@ class Engine:
 
     def _admit(self) -> None:
         """Start what waits, in order of priority; while somebody watches, one batch between two tokens."""
-        is_watched = any(row.request.priority == 0 for row in self._running)
+        if self._waits_for_company():
+            return
+        is_watched = any(row.request.priority == LIVE for row in self._running)
         while batch := self._next_batch():
             if isinstance(batch[0].job.request, ScoreRequest):
                 self._score(batch)
+                self._steps_waited = self._limits.start_patience  # who got a score asks again, and has waited already
             else:
                 self._prefill(batch)
             if is_watched:
                 return
+
+    def _waits_for_company(self) -> bool:
+        """Whether what waits is to be started together with what comes in the next few steps."""
+        is_worth_it = (
+            self._running
+            and 0 < len(self._waiting) < self._limits.start_rows
+            and self._waiting[0][0] > LIVE
+            and self._steps_waited < self._limits.start_patience
+        )
+        self._steps_waited = self._steps_waited + 1 if is_worth_it else 0
+        return bool(is_worth_it)
 
     def _next_batch(self) -> list[Placed]:
         """The calls to start next: of one kind, and none that would profit from what another one computes.
@@ -168,7 +184,7 @@ class Engine:
         request, num_rows = job.request, len(self._running) + num_starting
         if isinstance(request, ScoreRequest) or not num_rows:
             return True
-        rows = self._limits.max_rows + (self._limits.live_rows if request.priority == 0 else 0)
+        rows = self._limits.max_rows + (self._limits.live_rows if request.priority == LIVE else 0)
         needed_bytes = max(self._rows.capacity, job.num_tokens) * self._rows.bytes_per_token
         return num_rows < min(rows, self._limits.row_bytes // needed_bytes)
 

@@ -15,6 +15,9 @@ class EngineLimits:
     """Rows beyond `max_rows` that only requests of priority 0 may take, so that a watched ranking never waits for bulk."""
     start_rows: int = 1
     """Prompts that are computed together before their rows decode, and calls that are scored together."""
+    start_patience: int = 0
+    """Decoding steps that calls of bulk work wait for others to start with: where a pass costs the same for few tokens and many,
+    starting each by itself costs more than the rows that stand idle meanwhile."""
     row_bytes: int = 3 << 30
     """Memory for the rows; longer prompts mean fewer rows."""
     prefix_bytes: int = 512 << 20
@@ -30,5 +33,10 @@ def default_limits() -> EngineLimits:
         return EngineLimits()
     free, _ = torch.cuda.mem_get_info()
     return EngineLimits(
-        max_rows=256, live_rows=16, start_rows=32, row_bytes=int(0.35 * free), prefix_bytes=int(0.15 * free)
+        max_rows=256,
+        live_rows=16,
+        start_rows=32,
+        start_patience=8,
+        row_bytes=int(0.35 * free),
+        prefix_bytes=int(0.15 * free),
     )
