@@ -44,7 +44,8 @@ class Lora(Record):
     alpha: Annotated[float, Field(gt=0)] = 32.0
     modules: str = "all-linear"
     last_layers: Annotated[int, Field(ge=1)] | None = None
-    """Adapt only so many of the last layers, which saves the backward pass through the others; None = all."""
+    """Train only so many of the last layers, of a new adapter or of one to start from, which saves the backward pass through the
+    others; None = all."""
 
 
 class Titles(Record):

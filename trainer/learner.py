@@ -138,7 +138,9 @@ def _load_policy(config: JobConfig, base: Path, dtype: torch.dtype) -> Any:
             attn_implementation="sdpa",
         )
         if config.start_from is not None:
-            return PeftModel.from_pretrained(model, config.start_from, is_trainable=True, local_files_only=True)
+            adapted = PeftModel.from_pretrained(model, config.start_from, is_trainable=True, local_files_only=True)
+            _freeze_lower_layers(config, adapted)
+            return adapted
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         raise CheckpointError(f"{config.start_from or base}: cannot be loaded: {reason}: choose another") from error
@@ -169,6 +171,15 @@ def _last_layers(config: JobConfig, model: Any) -> list[int] | None:
         )
     num_layers = model.config.get_text_config().num_hidden_layers
     return list(range(max(0, num_layers - config.lora.last_layers), num_layers))
+
+
+def _freeze_lower_layers(config: JobConfig, model: PeftModel) -> None:
+    """Leave an adapter that is loaded as it is below the last layers that the config names: no gradients go there."""
+    if config.lora is None or config.lora.last_layers is None:
+        return
+    layers = model.get_base_model().base_model.layers
+    for layer in layers[: -config.lora.last_layers]:
+        layer.requires_grad_(False)
 
 
 def _arguments(config: JobConfig, out: Path, device: torch.device) -> dict[str, Any]:

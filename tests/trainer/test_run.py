@@ -67,6 +67,20 @@ def test_a_promoted_model_is_trained_further(studio: Studio) -> None:
     assert checkpoint is not None and read_provenance(checkpoint).base_model == "toy"
 
 
+def test_an_adapter_is_trained_further_in_its_last_layers_alone(studio: Studio) -> None:
+    first = studio.job("titles", max_steps=2)
+    studio.run(first)
+    before = newest_checkpoint(first.checkpoints)
+    further = studio.job("titles", max_steps=2, start_from=str(before), lora={"rank": 4, "alpha": 8, "last_layers": 1})
+    state, _ = studio.run(further)
+    assert state is JobState.DONE
+    old, new = weights(before), weights(newest_checkpoint(further.checkpoints))
+    changed = {name for name in old if not old[name].equal(new[name])}
+    assert old.keys() == new.keys() and changed
+    assert all("layers.1." in name for name in changed), "the tiny model has two layers"
+    assert any("layers.0." in name for name in old)
+
+
 def test_provenance_says_what_a_checkpoint_came_from(studio: Studio) -> None:
     job = studio.job("sft", max_steps=2)
     studio.run(job)
