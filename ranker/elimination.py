@@ -34,7 +34,7 @@ from ranker.events import (
     StepStarted,
     TraceFinished,
 )
-from ranker.prompts import PROMPT_VERSION
+from ranker.prompts import BLOCK_VERSION, PROMPT_VERSION
 from ranker.schema import Ask, Decider, EliminationStep, Mode, Outcome, RankingTask, RankingTrace, Totals, make_ranking
 
 __all__ = [
@@ -146,9 +146,10 @@ async def rank_events(
     yield TraceFinished(make_trace(task, backend.name, config, done, guide))
 
 
-def prompt_version(guide: Guide | None = None, ask: Ask = Ask.WORST) -> str:
+def prompt_version(config: RankConfig, guide: Guide | None = None) -> str:
     """What traces say about the prompts: the renderer's version, what is asked if not for the worst, and the guide's."""
-    asked = PROMPT_VERSION if ask is Ask.WORST else f"{PROMPT_VERSION}+{ask.value}"
+    version = BLOCK_VERSION if config.mode in (Mode.FIXED_BLOCK, Mode.ADAPTIVE) else PROMPT_VERSION
+    asked = version if config.ask is Ask.WORST else f"{version}+{config.ask.value}"
     return asked if guide is None else f"{asked}+{guide.version}"
 
 
@@ -165,7 +166,7 @@ def make_trace(
         model=model,
         mode=config.mode,
         seed=config.seed,
-        prompt_version=prompt_version(guide, config.ask),
+        prompt_version=prompt_version(config, guide),
         ranking=make_ranking(steps),
         steps=tuple(steps),
         totals=Totals.of(steps),

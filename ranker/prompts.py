@@ -2,7 +2,8 @@
 
 Labels (`[1]`, `[2]`, ...) are local to one prompt and follow the order of the pool; candidate ids are never shown. Everything
 that stays the same over the steps of a task comes first and forms the prompt's shared prefix. Any change of a byte here is a
-new `PROMPT_VERSION`. This module does not know chat templates: a backend wraps the two messages (`Backend.chat_text`).
+new version of the prompts that it is in. This module does not know chat templates: a backend wraps the two messages
+(`Backend.chat_text`).
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +12,9 @@ from typing import Final, NamedTuple
 from ranker.backends.base import Prompt
 from ranker.schema import Ask, Candidate, Domain, RankingTask
 
-PROMPT_VERSION: Final = "elimination-2"
+PROMPT_VERSION: Final = "elimination-1"
+BLOCK_VERSION: Final = "elimination-2"
+"""Of `render_fixed_exclusion`, whose prompts have changed since."""
 THOUGHTS_VERSION: Final = "thoughts-1"
 """Of the section that a thought bank puts in front; written behind `PROMPT_VERSION`, with a plus."""
 PROBLEM_VERSION: Final = "reasoning-1"

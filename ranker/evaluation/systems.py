@@ -29,6 +29,7 @@ from ranker.evaluation.answers import Answer, StepFact
 from ranker.evaluation.fitting import fit_task
 from ranker.evaluation.methods import METHODS, rank_by_method
 from ranker.evaluation.sets import EvaluationSet
+from ranker.prompts import PROMPT_VERSION
 from ranker.schema import EliminationStep, RankingTask, Record, Totals
 
 
@@ -156,7 +157,7 @@ class ModelSystem:
             mode=config.mode.value,
             think_tokens=config.think_tokens,
             answer_format=config.answer_format.value,
-            prompt_version=prompt_version(guide),
+            prompt_version=prompt_version(config, guide),
             options={
                 "temperature": config.temperature,
                 "depth": depth,
@@ -237,7 +238,7 @@ class MethodSystem:
             mode=method,
             think_tokens=0,
             answer_format="scored",
-            prompt_version=prompt_version(),
+            prompt_version=PROMPT_VERSION,
             options={"depth": depth, **METHODS[method].options},
         )
 

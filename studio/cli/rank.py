@@ -203,7 +203,7 @@ def _read_done(out: Path | None, model: str, config: "RankConfig", guide: "Guide
 
     if out is None or not out.exists():
         return {}
-    key = RunKey(model, config.mode, config.seed, prompt_version(guide, config.ask))
+    key = RunKey(model, config.mode, config.seed, prompt_version(config, guide))
     done = {}
     for number, trace in enumerate(read_traces(out), 1):
         check_same_run(trace, key, f"{out}:{number}")

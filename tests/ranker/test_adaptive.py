@@ -9,6 +9,7 @@ import pytest
 from ranker.backends.base import GenerateRequest, ScoreRequest, Scores
 from ranker.backends.scripted import ScriptedBackend
 from ranker.elimination import AnswerFormat, RankConfig, TraceFinished, rank, rank_events
+from ranker.prompts import BLOCK_VERSION, PROMPT_VERSION
 from ranker.schema import Ask, Candidate, Domain, Mode, RankingTask, RankingTrace
 
 Belief = Callable[[str, str], float]
@@ -121,5 +122,5 @@ def test_asking_for_the_best_excludes_the_least_probable_one() -> None:
     for mode in (Mode.ITERATIVE, Mode.FIXED_BLOCK):
         trace, backend = adaptive(5, likes_high_numbers, mode=mode, ask=Ask.BEST, answer_format=AnswerFormat.FREE)
         assert trace.ranking == ids(range(4, -1, -1))
-        assert trace.prompt_version.endswith("+best")
+        assert trace.prompt_version == {Mode.ITERATIVE: PROMPT_VERSION, Mode.FIXED_BLOCK: BLOCK_VERSION}[mode] + "+best"
         assert all("most likely" in prompt for prompt in backend.thoughts)
