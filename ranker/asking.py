@@ -83,17 +83,25 @@ async def score_titles(
     Raises:
         ScoresUnavailableError: if it can score neither.
     """
-    request = ScoreRequest(
-        prompt=close_thought(prompt, completion),
-        continuations=tuple(c.title for c in pool),
-        priority=config.priority,
-    )
+    return await score_behind(close_thought(prompt, completion), pool, backend, config, labels=labels)
+
+
+async def score_behind(
+    closed: Prompt,
+    pool: Sequence[Candidate],
+    backend: Backend,
+    config: RankConfig,
+    *,
+    labels: Mapping[str, str] | None = None,
+) -> Scored:
+    """The same behind a prompt that ends where the answer begins."""
+    request = ScoreRequest(prompt=closed, continuations=tuple(c.title for c in pool), priority=config.priority)
     try:
         scores = await backend.score(request)
     except ScoresUnavailableError:
         if labels is None:
             raise
-        return await score_labels(close_thought(prompt, completion), pool, labels, backend, config)
+        return await score_labels(closed, pool, labels, backend, config)
     means = [total / n for total, n in zip(scores.log_probs, scores.num_tokens, strict=True)]
     return Scored(softmax(dict(zip((c.candidate_id for c in pool), means, strict=True))), scores.usage)
 

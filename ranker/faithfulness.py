@@ -21,10 +21,11 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Final, Literal, NamedTuple
 
-from ranker.asking import Scored, score_titles
+from ranker.asking import Scored, score_behind
 from ranker.backends.base import Backend, Prompt
 from ranker.errors import DatasetError
 from ranker.events import RankConfig
+from ranker.prompts import close_thought
 from ranker.schema import Candidate, EliminationStep, RankingTask, RankingTrace, Record
 from ranker.statistics import Interval, bootstrap_interval
 
@@ -190,7 +191,9 @@ async def _check(one: _Thinking, backend: Backend) -> ThoughtCheck:
 
 
 async def _decide(prompt: str, thought: str, pool: Sequence[Candidate], backend: Backend) -> Scored:
-    return await score_titles(Prompt(prompt, ""), thought, pool, backend, RankConfig())
+    """The prompt is the part that all thoughts about it share, so it is computed once."""
+    behind = close_thought(Prompt(prompt, ""), thought).text.removeprefix(prompt)
+    return await score_behind(Prompt(prompt, behind), pool, backend, RankConfig())
 
 
 def _most_probable(scored: Scored) -> str:

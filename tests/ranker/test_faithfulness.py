@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from ranker.backends.base import Chunk, GenerateRequest, ScoreRequest, Scores
+from ranker.backends.base import Chunk, GenerateRequest, Prompt, ScoreRequest, Scores
 from ranker.errors import DatasetError
 from ranker.faithfulness import Change, Faithfulness, exchange_names, measure_faithfulness, named_candidates
 from ranker.schema import (
@@ -30,6 +30,9 @@ class Reader:
 
     name, context_tokens, reads = "reader", 1000, True
 
+    def __init__(self) -> None:
+        self.asked: list[Prompt] = []
+
     def chat_text(self, system: str, user: str) -> str:
         return f"{system}\n{user}"
 
@@ -41,6 +44,7 @@ class Reader:
         yield
 
     async def score(self, request: ScoreRequest) -> Scores:
+        self.asked.append(request.prompt)
         thought = request.prompt.text.removeprefix(PROMPT) if self.reads else ""
         pool = [Candidate(candidate_id=t, text=t, metadata={"title": t}) for t in request.continuations]
         chosen = (named_candidates(thought, pool) or [request.continuations[-1]])[0]
@@ -109,6 +113,14 @@ def test_a_model_that_does_not_read_never_moves() -> None:
     assert {change: share.mean for change, share in found.changed.items()} == dict.fromkeys(found.changed, 0.0)
     assert {change: share.mean for change, share in found.moved.items()} == dict.fromkeys(found.moved, 0.0)
     assert found.follows is not None and found.follows.mean == 0
+
+
+def test_all_thoughts_about_a_step_go_on_from_one_prompt() -> None:
+    """Which an engine with a prefix cache then computes once."""
+    reader = Reader()
+    measure(reader)
+    assert len(reader.asked) == 8 and {prompt.prefix for prompt in reader.asked} == {PROMPT}
+    assert all(prompt.suffix.endswith("</think>\n<answer>") for prompt in reader.asked)
 
 
 def test_where_the_answer_alone_is_named_the_next_candidate_takes_its_name() -> None:
