@@ -18,7 +18,7 @@ if (window.Studio) mount(); else window.addEventListener("studio:ready", mount, 
 /* events: %(events)s */"""
 
 
-class _ViewMeta(ComponentMeta):  # type: ignore[misc]  # Gradio has no types that mypy can follow
+class QuietMeta(ComponentMeta):  # type: ignore[misc]  # Gradio has no types that mypy can follow
     """Makes the class as Gradio's own does, but leaves out the .pyi file that it writes beside the source each time."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
@@ -27,7 +27,7 @@ class _ViewMeta(ComponentMeta):  # type: ignore[misc]  # Gradio has no types tha
         return ABCMeta.__new__(cls, name, bases, namespace)
 
 
-class View(gr.HTML, metaclass=_ViewMeta):  # type: ignore[misc]
+class View(gr.HTML, metaclass=QuietMeta):  # type: ignore[misc]
     """A component whose value is JSON and whose looks are made in the browser (`assets/js/<kind>.js`)."""
 
     kind = ""

@@ -15,6 +15,7 @@ from studio.components.evaluation import Comparison, EvaluationHead, Facts, Lead
 from studio.components.evaluationplots import COSTS
 from studio.components.figure import Figure
 from studio.components.notice import Notice, done, problem
+from studio.components.offer import Offer
 from studio.components.picker import Option, Picked, Picker, pick_list
 from studio.components.static import section_title
 from studio.components.view import number_of
@@ -81,7 +82,7 @@ def build(context: Context) -> None:
             notice = Notice(elem_id="notice")
             head = EvaluationHead(elem_id="evaluation")
             with gr.Column(visible=False, elem_classes=["rs-main"]) as detail:
-                dataset = gr.Dropdown([], label="Dataset", elem_id="dataset", filterable=False)
+                dataset = Offer([], label="Dataset", elem_id="dataset", filterable=False)
                 board = Leaderboard(elem_id="leaderboard")
                 cost, frontier = _frontier()
                 a, b, comparison = _comparison()
@@ -111,15 +112,15 @@ def _comparison() -> tuple[gr.Dropdown, gr.Dropdown, Comparison]:
     with gr.Column(elem_classes=["rs-panel"]):
         section_title("Compare two rows")
         with gr.Row(elem_classes=["rs-picks-row"]):
-            a = gr.Dropdown([], label="A", elem_id="compare-a")
-            b = gr.Dropdown([], label="B", elem_id="compare-b")
+            a = Offer([], label="A", elem_id="compare-a")
+            b = Offer([], label="B", elem_id="compare-b")
         return a, b, Comparison(elem_id="comparison")
 
 
 def _analysis() -> tuple[gr.Dropdown, Facts, list[Figure]]:
     with gr.Column(elem_classes=["rs-panel"]):
         section_title("Errors, step by step")
-        system = gr.Dropdown([], label="System", elem_id="analysed")
+        system = Offer([], label="System", elem_id="analysed")
         facts = Facts(elem_id="analysis")
         plots = []
         with gr.Row(elem_classes=["rs-plots"]):

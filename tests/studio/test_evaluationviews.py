@@ -9,6 +9,7 @@ from ranker.errors import UsageError
 from ranker.evaluation import Results, read_results
 from studio.app import open_context
 from studio.components.evaluationplots import COSTS, frontier_plot
+from studio.components.offer import Offer
 from studio.context import Context
 from studio.evaluationruns import EXAMPLE
 from studio.pages.evaluationform import EvaluationForm
@@ -144,3 +145,9 @@ def test_whatever_is_sent_is_checked(form: EvaluationForm, place: int, value: ob
     assert said in str(caught.value)
     (foreseen,) = form.foresee(*values)
     assert foreseen["words"] == str(caught.value)
+
+
+def test_a_choice_that_is_not_offered_any_more_is_left_to_the_page() -> None:
+    field = Offer(["random", "bm25"])
+    assert field.preprocess("popularity") == "popularity" and field.preprocess(None) is None
+    assert field.preprocess(["a", "list"]) is None and field.get_block_name() == "dropdown"
