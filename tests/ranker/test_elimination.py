@@ -238,7 +238,7 @@ def test_labels_of_a_fixed_block_stay_those_of_the_block() -> None:
     """When asked again, `[2]` is the candidate that the block shows as 2, whoever has gone; one that has gone is no answer."""
     task = make_task(4)
     order = make_presentation_order(task, 0)
-    backend = Unscoring(script=lambda prompt: "[2]</answer>" if "[1] [2] [3] [4]" in prompt else "[4]</answer>")
+    backend = Unscoring(script=lambda prompt: "[2]</answer>" if "All are still in play" in prompt else "[4]</answer>")
     trace = rank(task, backend, RankConfig(mode=Mode.FIXED_BLOCK, think_tokens=0))
     assert [s.excluded_id for s in trace.steps[:2]] == [order[1], order[3]]
     assert trace.steps[2].decided_by is Decider.CHANCE
