@@ -1,4 +1,4 @@
-"""The parts of the benchmark. In a round every method takes the same task in turn, so that ratios are of the same minutes."""
+"""The parts of the benchmark. In a round every method takes a twin of the same task in turn, so that ratios are of the same minutes."""
 
 import asyncio
 import operator
@@ -24,7 +24,7 @@ from ranker.bench.methods import (
 )
 from ranker.bench.peers import NOT_RUN, AskAll, Peer
 from ranker.bench.report import ADAPTIVE, FIXED
-from ranker.bench.workload import KINDS, make_speed_task
+from ranker.bench.workload import KINDS, make_speed_task, twin
 from ranker.elimination import RankConfig, rank_tasks
 from ranker.errors import BackendError
 from ranker.metrics import reciprocal_rank
@@ -116,13 +116,16 @@ async def _run_live(bench: Bench, journal: Journal) -> None:
         is_headline = size == HEADLINE
         for round_ in range(bench.rounds if is_headline else 1):
             task = make_speed_task(kind, size, round_)
-            for name in _OURS if is_headline else _CURVE:
+            for number, name in enumerate(
+                _OURS if is_headline else _CURVE
+            ):  # a twin each: nobody finds another's prefix
                 config = _OURS[name].model_copy(update={"think_tokens": bench.think_tokens, "priority": LIVE})
                 key = Key("live", name, kind, size, round_)
-                await _measure(bench, journal, key, partial(measure_mode, task, bench.backend, config))
+                await _measure(bench, journal, key, partial(measure_mode, twin(task, number), bench.backend, config))
             for peer in bench.peers():
                 if peer.is_cached or size <= _SLOW_BEYOND:
-                    await _measure_peer(bench, journal, Key("live", peer.name, kind, size, round_), peer, task)
+                    key = Key("live", peer.name, kind, size, round_)
+                    await _measure_peer(bench, journal, key, peer, twin(task, len(_OURS)))
     for name, reason in NOT_RUN.items():
         journal.add(Measurement(part="live", method=name, note=reason))
 
@@ -167,10 +170,11 @@ async def _run_bulk(bench: Bench, journal: Journal) -> None:
     for round_ in range(bench.rounds):
         seeds = range(100 * (round_ + 1), 100 * (round_ + 1) + bench.bulk_tasks)
         tasks = [make_speed_task("titles", size, seed) for seed in seeds]
-        for name in _CURVE:
+        for number, name in enumerate(_CURVE):
             key = Key("bulk", name, "titles", size, round_)
             config = _OURS[name].model_copy(update={"think_tokens": bench.think_tokens})
-            await _measure(bench, journal, key, partial(_rank_all, tasks, bench.backend, config))
+            twins = [twin(task, number) for task in tasks]
+            await _measure(bench, journal, key, partial(_rank_all, twins, bench.backend, config))
         key = Key("bulk", REPROMPT, "titles", size, round_)
         if not journal.has(key):
             uncached = uncached or bench.uncached()

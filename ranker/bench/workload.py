@@ -125,3 +125,10 @@ def make_speed_task(kind: Kind, num_candidates: int, seed: int) -> RankingTask:
     return RankingTask(
         task_id=f"{kind}-{num_candidates}-{seed}", domain=domain, query=query, history=history, candidates=candidates
     )
+
+
+def twin(task: RankingTask, number: int) -> RankingTask:
+    """The same task with another number (0 to 899) at its head: as long as every twin, and nothing of its prompt is computed yet."""
+    if task.history:
+        return task.model_copy(update={"history": (f"{task.history[0]} {100 + number}", *task.history[1:])})
+    return task.model_copy(update={"query": f"{100 + number}: {task.query}"})

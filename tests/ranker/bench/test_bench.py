@@ -1,13 +1,16 @@
 """The benchmark on a scripted backend: what is measured, that it goes on, and what the report makes of it."""
 
 import asyncio
+import itertools
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from ranker.backends.base import Prompt
+from ranker.backends.base import Chunk, GenerateRequest, Prompt
 from ranker.backends.scripted import ScriptedBackend
 from ranker.bench.journal import Cost, Journal, Key, Measurement
 from ranker.bench.methods import measure_chain, shown_candidates
@@ -15,7 +18,8 @@ from ranker.bench.peers import Peer, open_vllm
 from ranker.bench.plot import make_plot
 from ranker.bench.report import make_summary, ratio, to_markdown
 from ranker.bench.runner import Bench, run_bench
-from ranker.bench.workload import make_speed_task
+from ranker.bench.workload import Kind, make_speed_task, twin
+from ranker.prompts import render_exclusion
 from ranker.schema import Candidate, RankingTask
 
 SETTING = {"parameters": 100, "bytes_per_parameter": 4}
@@ -119,6 +123,33 @@ def test_tasks_of_a_size_differ_by_seed_only() -> None:
     assert make_speed_task("passages", 5, 1).candidates != make_speed_task("passages", 5, 2).candidates
     words = [len(c.text.split()) for c in make_speed_task("passages", 5, 1).candidates]
     assert min(words) > 80
+
+
+@pytest.mark.parametrize("kind", ["titles", "passages"])
+def test_twins_are_as_long_and_differ_before_their_candidates(kind: Kind) -> None:
+    task = make_speed_task(kind, 5, 1)
+    first, second = (render_exclusion(twin(task, n), task.candidates, lambda _, user: user) for n in (0, 1))
+    assert first.suffix == second.suffix and first.prefix != second.prefix
+    assert len(first.prefix) == len(second.prefix)
+
+
+def test_no_method_finds_what_another_one_has_computed() -> None:
+    """Every live ranking of ours starts with a prefix that no other one has."""
+    backend = ScriptedBackend()
+    seen: list[set[str]] = []
+    plain = backend.generate
+
+    def generate(request: GenerateRequest) -> AsyncIterator[Chunk]:
+        seen[-1].add(request.prompt.prefix)
+        return plain(request)
+
+    backend.generate = generate  # type: ignore[method-assign]
+    bench = replace(make_bench([]), backend=backend, sizes=(20,), rounds=1, report=lambda _: seen.append(set()))
+    with TemporaryDirectory() as place:
+        asyncio.run(run_bench(bench, Journal(Path(place) / "journal.jsonl"), ("live",)))
+    thought = [prefixes for prefixes in seen if prefixes]
+    assert len(thought) >= 8
+    assert all(not a & b for a, b in itertools.combinations(thought, 2))
 
 
 def test_a_peer_that_is_not_here_says_why_in_one_line(tmp_path: Path) -> None:
