@@ -10,7 +10,7 @@ Source: the paper, "IRanker-CoT". Ours: what counts as good, one thought a trace
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from ranker.backends.base import Backend, Chunk, GenerateRequest, ScoreRequest, Scores
+from ranker.backends.base import Backend
+from ranker.backends.passing import PassingBackend
 from ranker.baselines import query_text
 from ranker.baselines.neural import embed, has_packaged_model
 from ranker.baselines.words import WordIndex
@@ -198,35 +199,15 @@ class ThoughtBank:
         return np.asarray(self._matrices[domain] @ embed([query])[0], dtype=float)
 
 
-class _GuidedBackend:
+class _GuidedBackend(PassingBackend):
     """Another backend, whose chat template puts thoughts in front."""
 
     def __init__(self, backend: Backend, thoughts: Sequence[tuple[str, str]]) -> None:
-        self._backend = backend
+        super().__init__(backend)
         self._chat_text = with_thoughts(backend.chat_text, thoughts)
-
-    @property
-    def name(self) -> str:
-        return self._backend.name
-
-    @property
-    def context_tokens(self) -> int:
-        return self._backend.context_tokens
 
     def chat_text(self, system: str, user: str) -> str:
         return self._chat_text(system, user)
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return self._backend.count_tokens(texts)
-
-    def generate(self, request: GenerateRequest) -> AsyncIterator[Chunk]:
-        return self._backend.generate(request)
-
-    async def score(self, request: ScoreRequest) -> Scores:
-        return await self._backend.score(request)
-
-    async def aclose(self) -> None:
-        await self._backend.aclose()
 
 
 def _first_words(text: str, num_words: int) -> str:

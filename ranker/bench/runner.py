@@ -116,9 +116,8 @@ async def _run_live(bench: Bench, journal: Journal) -> None:
         is_headline = size == HEADLINE
         for round_ in range(bench.rounds if is_headline else 1):
             task = make_speed_task(kind, size, round_)
-            for number, name in enumerate(
-                _OURS if is_headline else _CURVE
-            ):  # a twin each: nobody finds another's prefix
+            # everybody ranks a twin, so that nobody finds another's prefix computed
+            for number, name in enumerate(_OURS if is_headline else _CURVE):
                 config = _OURS[name].model_copy(update={"think_tokens": bench.think_tokens, "priority": LIVE})
                 key = Key("live", name, kind, size, round_)
                 await _measure(bench, journal, key, partial(measure_mode, twin(task, number), bench.backend, config))

@@ -4,37 +4,25 @@ For one ranking at a time. Calls of one kind that run together (two looks of `ad
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
 from ranker.backends.base import Backend, Chunk, GenerateRequest, ScoreRequest, Scores
+from ranker.backends.passing import PassingBackend
 
 Kind = Literal["reading", "writing", "scoring"]
 
 
-class Stopwatch:
-    """Passes every call on to `backend`."""
+class Stopwatch(PassingBackend):
+    """See the module."""
 
     def __init__(self, backend: Backend, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._backend, self._clock = backend, clock
+        super().__init__(backend)
+        self._clock = clock
         self._running: dict[Kind, int] = {"reading": 0, "writing": 0, "scoring": 0}
         self._since: dict[Kind, float] = {}
         self.seconds: dict[Kind, float] = {"reading": 0.0, "writing": 0.0, "scoring": 0.0}
-
-    @property
-    def name(self) -> str:
-        return self._backend.name
-
-    @property
-    def context_tokens(self) -> int:
-        return self._backend.context_tokens
-
-    def chat_text(self, system: str, user: str) -> str:
-        return self._backend.chat_text(system, user)
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return self._backend.count_tokens(texts)
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[Chunk]:
         chunks = self._backend.generate(request)
@@ -48,9 +36,6 @@ class Stopwatch:
     async def score(self, request: ScoreRequest) -> Scores:
         with self._taken("scoring"):
             return await self._backend.score(request)
-
-    async def aclose(self) -> None:
-        await self._backend.aclose()
 
     @contextmanager
     def _taken(self, kind: Kind) -> Iterator[None]:

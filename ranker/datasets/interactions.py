@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from ranker.datasets.building import Builder, BuildOptions, Built, Tally, group_random, shuffled, side_of
+from ranker.datasets.building import Builder, BuildOptions, Built, Tally, group_random, shuffled
 from ranker.datasets.taskrows import make_task
 from ranker.errors import DatasetError
 
@@ -87,16 +87,6 @@ def build_recommendation(raw: Interactions, options: RecommendationOptions, tall
                 break
             pool = shuffled([target, *negatives], rng)
             yield Built(user, catalogue.task(name, history, pool, target, options.query))
-
-
-def training_sequences(raw: Interactions, seed: int, test_share: float) -> dict[str, list[str]]:
-    """user -> the items that the user took, in order of time (ties: of the file), each once; users of the training side."""
-    grouped = raw.frame.sort("time", maintain_order=True).group_by("user", maintain_order=True).agg("item")
-    return {
-        user: [item for item in dict.fromkeys(items) if item in raw.items]
-        for user, items in grouped.iter_rows()
-        if side_of(user, seed, test_share) == "train"
-    }
 
 
 def _positions(user: str, length: int, options: RecommendationOptions) -> Sequence[int]:

@@ -8,14 +8,15 @@
 A preset names a folder below the directory that the user gives; where there is no such folder the directory itself is read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from ranker.baselines import Training
 from ranker.datasets import import_source, open_source
-from ranker.datasets.interactions import Interactions, training_sequences
+from ranker.datasets.building import side_of
+from ranker.datasets.interactions import Interactions
 from ranker.datasets.readers.collections import read_qrels
 from ranker.errors import UsageError
 from ranker.evaluation.sets import EvaluationSet, make_set
@@ -182,5 +183,15 @@ def _training(preset: Preset, folder: Path, split: str) -> Training:
     raw = plan.reader.read(open_source(folder))
     if not isinstance(raw, Interactions):
         return Training(list(plan.tasks()))
-    sequences = training_sequences(raw, plan.options.seed, plan.options.test_share)
-    return Training((), list(sequences.values()), {item_id: item.title for item_id, item in raw.items.items()})
+    sequences = _sequences(raw, plan.options.seed, plan.options.test_share)
+    return Training((), sequences, {item_id: item.title for item_id, item in raw.items.items()})
+
+
+def _sequences(raw: Interactions, seed: int, test_share: float) -> Sequence[Sequence[str]]:
+    """What each user of the training side took, in order of time (ties: of the file), each item once."""
+    grouped = raw.frame.sort("time", maintain_order=True).group_by("user", maintain_order=True).agg("item")
+    return [
+        [item for item in dict.fromkeys(items) if item in raw.items]
+        for user, items in grouped.iter_rows()
+        if side_of(user, seed, test_share) == "train"
+    ]
