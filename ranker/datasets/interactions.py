@@ -50,10 +50,12 @@ class RecommendationOptions(BuildOptions):
     history: int = Field(20, ge=1, le=200)
     """Titles shown. The paper: 20."""
     num_candidates: int = Field(20, ge=2, le=200)
-    """The target and the negatives. The paper: 20."""
+    """The targets and the negatives. The paper: 20."""
     target: Literal["next", "last", "random"] = "next"
     """`next`: the item after the first `history` ones (the paper); `last`: leave one out, history right before it; `random`:
     any item behind the first `min_history` ones, history right before it."""
+    num_targets: int = Field(1, ge=1, le=100)
+    """Relevant candidates: the target, and what the user took right after it, as far as there is something. The paper: 1."""
     items_per_task: int = Field(20, ge=1)
     """Of target `random`: one task for each so many items of a user; at least one."""
     min_history: int | None = Field(None, ge=1)
@@ -79,14 +81,15 @@ def build_recommendation(raw: Interactions, options: RecommendationOptions, tall
             tally.add("users_left_out_short")
         for position in positions:
             name = user if options.target != "random" else f"{user}@{position}"
-            history, target = sequence[max(0, position - options.history) : position], sequence[position]
+            history = sequence[max(0, position - options.history) : position]
+            targets = sequence[position : position + min(options.num_targets, options.num_candidates - 1)]
             rng = group_random(options.seed, "candidates", name)
-            negatives = catalogue.negatives(user, sequence, history, target, rng)
-            if len(negatives) < options.num_candidates - 1:
+            negatives = catalogue.negatives(user, sequence, history, targets, rng)
+            if len(targets) + len(negatives) < options.num_candidates:
                 tally.add("users_left_out_few_negatives")
                 break
-            pool = shuffled([target, *negatives], rng)
-            yield Built(user, catalogue.task(name, history, pool, target, options.query))
+            pool = shuffled([*targets, *negatives], rng)
+            yield Built(user, catalogue.task(name, history, pool, targets, options.query))
 
 
 def _positions(user: str, length: int, options: RecommendationOptions) -> Sequence[int]:
@@ -149,16 +152,16 @@ class _Catalogue:
             yield user, sequence
 
     def negatives(
-        self, user: str, sequence: Sequence[str], history: Sequence[str], target: str, rng: random.Random
+        self, user: str, sequence: Sequence[str], history: Sequence[str], targets: Sequence[str], rng: random.Random
     ) -> list[str]:
         """Distinct titles that the user never took (given lists: that are not in the history), at most as many as wanted."""
-        wanted = self._options.num_candidates - 1
+        wanted = self._options.num_candidates - len(targets)
         if self._options.negatives in ("uniform", "popularity"):
             taken = {self._names[i] for i in sequence}
             draws = (self._draw(rng) for _ in range(_MAX_DRAWS * wanted))
             offered: Iterator[str] = chain(draws, self._remaining(rng))
         else:
-            taken = {self._names[i] for i in (*history, target)}
+            taken = {self._names[i] for i in (*history, *targets)}
             listed = self._raw.lists[self._options.negatives].get(user, ())
             offered = (i for i in listed if i in self._raw.items)
         chosen: list[str] = []
@@ -180,7 +183,7 @@ class _Catalogue:
         keys = {i: rng.random() ** (1 / weight) for i, weight in weights.items() if weight}
         yield from sorted(keys, key=lambda i: -keys[i])
 
-    def task(self, name: str, history: Sequence[str], pool: Sequence[str], target: str, query: str) -> Any:
+    def task(self, name: str, history: Sequence[str], pool: Sequence[str], targets: Sequence[str], query: str) -> Any:
         """The task of one user, or of one of their items."""
         candidates = []
         for item_id in pool:
@@ -193,7 +196,7 @@ class _Catalogue:
             "query": query,
             "history": [self._raw.items[i].title for i in history],
             "candidates": candidates,
-            "relevance": {target: 1},
+            "relevance": dict.fromkeys(targets, 1),
         }
         return make_task(values, f"{self._raw.place}: user {name}")
 

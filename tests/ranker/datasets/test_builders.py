@@ -59,6 +59,18 @@ def test_several_items_of_a_user_are_tasks_of_one_group() -> None:
         assert task.history == tuple(f"Film {i}" for i in range(max(0, target - 3), target))
 
 
+def test_several_targets_are_what_was_taken_in_a_row() -> None:
+    """As many as there are; negatives fill the rest, and the pool never consists of targets alone."""
+    rows = [("u", str(i), i) for i in range(9)]
+    (task,), _ = recommend(interactions(rows), num_candidates=6, num_targets=4)
+    assert (task.history, set(task.relevant_ids)) == (("Film 0", "Film 1"), {"2", "3", "4", "5"})
+    assert {int(i) for i in task.candidate_ids} - {2, 3, 4, 5} <= set(range(9, 30)) and len(task.candidates) == 6
+    (last,), _ = recommend(interactions(rows), num_candidates=6, num_targets=4, target="last")
+    assert set(last.relevant_ids) == {"8"} and len(last.candidates) == 6
+    (all_but_one,), _ = recommend(interactions(rows), num_candidates=3, num_targets=100)
+    assert len(all_but_one.relevant_ids) == 2
+
+
 def test_a_repeated_item_counts_once_so_the_target_is_never_in_the_history() -> None:
     rows = [("u", i, n) for n, i in enumerate(["1", "2", "1", "2", "7"])]
     (task,), tally = recommend(interactions(rows))
