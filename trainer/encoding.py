@@ -54,6 +54,7 @@ class Encoder:
         self.tokenizer = tokenizer
         self.answer_format = answer_format
         self.chat_text = ChatFormat(tokenizer)
+        self._known: dict[str, list[int]] = {}
 
     def ids(self, text: str) -> list[int]:
         """Ids of one piece of text, no special tokens added."""
@@ -64,6 +65,13 @@ class Encoder:
         """Ids of many pieces of text at once, which is several times faster."""
         found: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
         return found
+
+    def titles(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `many`, for pieces that come again and again: they are remembered."""
+        new = list({text: None for text in texts if text not in self._known})
+        if new:
+            self._known.update(zip(new, self.tokenizer(new, add_special_tokens=False)["input_ids"], strict=True))
+        return [self._known[text] for text in texts]
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Ids of a prompt in its two pieces."""
@@ -76,11 +84,11 @@ class Encoder:
         """
         if self.answer_format is AnswerFormat.LIKELIHOOD:
             questions = render_likelihoods(example.task, example.candidates)
-            texts = [ScoredText(self.prompt_ids(q.prompt), self.many(q.continuations)) for q in questions]
+            texts = [ScoredText(self.prompt_ids(q.prompt), self.titles(q.continuations)) for q in questions]
             weights = [-(len(ids) ** -LENGTH_POWER) for text in texts for ids in text.continuation_ids]
             return TitleRow(texts, weights, example)
         prompt = close_thought(example.render(self.chat_text), "")
-        titles = self.many([c.title for c in example.candidates])
+        titles = self.titles([c.title for c in example.candidates])
         sign = 1.0 if example.mode is Mode.ITERATIVE else -1.0
         return TitleRow([ScoredText(self.prompt_ids(prompt), titles)], [sign / len(ids) for ids in titles], example)
 

@@ -27,8 +27,10 @@ class PackedTitles(NamedTuple):
     """(R, L)"""
     position_ids: torch.Tensor
     """(R, L)"""
-    attention_mask: torch.Tensor
-    """(R, 1, L, L), True = may look."""
+    prompts: torch.Tensor
+    """(R, L): number of the text that each token is of."""
+    titles: torch.Tensor
+    """(R, L): number of the title that each token is of, -1 = of the prompt."""
     sources: torch.Tensor
     """(T,): where in the R * L states the one is that predicts each title token."""
     targets: torch.Tensor
@@ -88,7 +90,8 @@ def pack_titles(rows: Sequence[TitleRow]) -> PackedTitles:
     return PackedTitles(
         input_ids=_padded([row.ids for row in laid], 0),
         position_ids=_padded([row.positions for row in laid], 0),
-        attention_mask=_tree_mask(_padded([r.prompts for r in laid], NOTHING), _padded([r.titles for r in laid], -1)),
+        prompts=_padded([row.prompts for row in laid], NOTHING),
+        titles=_padded([row.titles for row in laid], -1),
         sources=indices * width + places,
         targets=targets,
         owners=owners,
@@ -105,7 +108,7 @@ def score_titles(model: Any, packed: PackedTitles) -> torch.Tensor:
     states = model(
         input_ids=packed.input_ids,
         position_ids=packed.position_ids,
-        attention_mask=packed.attention_mask,
+        attention_mask=tree_mask(packed.prompts, packed.titles),
         logits_to_keep=1,
         output_hidden_states=True,
         use_cache=False,
@@ -127,10 +130,10 @@ def _padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
     return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
 
 
-def _tree_mask(prompts: torch.Tensor, titles: torch.Tensor) -> torch.Tensor:
-    """(R, 1, L, L): causal, within the same prompt, and within the same title or back to the prompt."""
+def tree_mask(prompts: torch.Tensor, titles: torch.Tensor) -> torch.Tensor:
+    """(R, 1, L, L), True = may look: causal, within the same prompt, and within the same title or back to the prompt."""
     length = prompts.shape[1]
-    is_causal = torch.ones(length, length, dtype=torch.bool).tril()
+    is_causal = torch.ones(length, length, dtype=torch.bool, device=prompts.device).tril()
     is_same_prompt = prompts[:, :, None] == prompts[:, None, :]
     is_visible = (titles[:, None, :] == -1) | (titles[:, :, None] == titles[:, None, :])
     return (is_causal & is_same_prompt & is_visible)[:, None]

@@ -58,20 +58,22 @@ class TitleTrainer(AsideCheckpoints, Trainer):  # type: ignore[misc]
     ) -> Any:
         batch: TitleBatch = inputs["batch"]
         scores = self._scale * score_titles(model, batch.packed)  # (N,)
-        by_pool = scores.split(batch.packed.pool_sizes)
+        # a few dozen numbers: what follows is hundreds of small steps, each of which a GPU would have to be told
+        by_pool = scores.cpu().split(batch.packed.pool_sizes)
         losses = [title_loss(s, e, self._loss) for s, e in zip(by_pool, batch.examples, strict=True)]
         loss = torch.stack(losses).mean()
         if self._kl_weight > 0:
             divergence = self._divergence(model, batch.packed, by_pool)
             self._note("kl", float(divergence.detach()))
             loss = loss + self._kl_weight * divergence
+        loss = loss.to(scores.device)
         self._note_accuracy(by_pool, batch.examples)
         return (loss, {"scores": scores}) if return_outputs else loss
 
     def _divergence(self, model: Any, packed: PackedTitles, by_pool: Sequence[torch.Tensor]) -> torch.Tensor:
         """Mean KL(policy || reference) over the decisions, exact: the actions are few."""
         with torch.no_grad(), self.accelerator.unwrap_model(model).disable_adapter():
-            reference = (self._scale * score_titles(model, packed)).split(packed.pool_sizes)
+            reference = (self._scale * score_titles(model, packed)).cpu().split(packed.pool_sizes)
         terms = [
             functional.kl_div(r.log_softmax(-1), s.log_softmax(-1), log_target=True, reduction="sum")
             for s, r in zip(by_pool, reference, strict=True)

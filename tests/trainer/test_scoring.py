@@ -15,7 +15,7 @@ from ranker.schema import Candidate, Domain, Mode, RankingTask
 from trainer.encoding import Encoder
 from trainer.examples import TrainingExample
 from trainer.orders import grade_exclusions
-from trainer.scoring import pack_titles, score_titles
+from trainer.scoring import pack_titles, score_titles, tree_mask
 from trainer.sft import IGNORED, ReadingTrainer, encode_likelihoods, pad_rows
 from trainer.titles import known_pairs, title_loss
 
@@ -106,7 +106,7 @@ def test_a_batch_is_laid_in_rows_as_long_as_its_longest_decision(toy) -> None:
     packed = pack_titles(rows)
     num_rows, width = packed.input_ids.shape
     assert width == max(row.num_tokens for row in rows)
-    assert num_rows <= len(rows) and packed.attention_mask.shape == (num_rows, 1, width, width)
+    assert num_rows <= len(rows) and tree_mask(packed.prompts, packed.titles).shape == (num_rows, 1, width, width)
 
 
 def test_known_pairs_of_orders_and_of_judged_steps() -> None:
