@@ -107,7 +107,7 @@ async def exclude_adaptively(
 ) -> AsyncIterator[RankEvent]:
     """Mode `adaptive`: thought where it matters. Ours.
 
-    While more than `last_pool` are in play, the question for the best is answered without a thought (by the likelihoods, for
+    While more than `last_pool` are in play, the question of `fixed-block` is answered without a thought (by the likelihoods, for
     a model that was trained so), and the clear tail goes at once. The last few, and pools without a clear tail, are decided as
     in `fixed-block`, whose prefix the first pass has computed. Each step follows from its pool alone, so a ranking can be
     resumed or branched anywhere.
@@ -116,7 +116,7 @@ async def exclude_adaptively(
     spent: list[Usage] = []
     if len(pool) > config.last_pool:
         try:
-            prompt, views = await _look_for_best(task, candidates, pool, backend, config)
+            prompt, views = await _look(task, candidates, pool, backend, config)
         except ScoresUnavailableError:  # one by one, as `fixed-block`
             async for event in exclude_one(task, candidates, pool, index, backend, config):
                 yield event
@@ -135,25 +135,30 @@ async def exclude_adaptively(
         yield StepFinished(_with_usage(event.step, spent)) if isinstance(event, StepFinished) else event
 
 
-async def _look_for_best(
+async def _look(
     task: RankingTask,
     candidates: Sequence[Candidate],
     pool: Sequence[Candidate],
     backend: Backend,
     config: RankConfig,
 ) -> tuple[Prompt, Sequence[Scored]]:
-    """P(best) of the pool without a thought, once for each order in which the candidates are presented."""
+    """P(best) of the pool without a thought, once for each order in which the candidates are presented.
+
+    Asked is what every other step asks: a model may never have learnt the other question, and the prefix is the same.
+    """
     if config.answer_format is AnswerFormat.LIKELIHOOD:  # shows no pool, so there is no order
         likelihoods, usage = await score_likelihoods(task, pool, backend, config)
         return _likelihood_prompt(task, pool), [Scored(softmax(likelihoods), usage)]
     orders = [candidates, candidates[::-1]] if config.is_reshuffled else [candidates]
-    prompts = [render_fixed_exclusion(task, order, pool, backend.chat_text, ask=Ask.BEST) for order in orders]
+    prompts = [render_fixed_exclusion(task, order, pool, backend.chat_text, ask=config.ask) for order in orders]
     views = await asyncio.gather(
         *(
             score_titles(prompt, "", pool, backend, config, labels=labels_of(order))
             for prompt, order in zip(prompts, orders, strict=True)
         )
     )
+    if config.ask is Ask.WORST:
+        views = [view._replace(probabilities=complement(view.probabilities)) for view in views]
     return prompts[0], views
 
 

@@ -34,7 +34,7 @@ from ranker.events import (
     StepStarted,
     TraceFinished,
 )
-from ranker.prompts import BLOCK_VERSION, PROMPT_VERSION
+from ranker.prompts import ADAPTIVE_VERSION, BLOCK_VERSION, PROMPT_VERSION
 from ranker.schema import Ask, Decider, EliminationStep, Mode, Outcome, RankingTask, RankingTrace, Totals, make_ranking
 
 __all__ = [
@@ -67,6 +67,7 @@ _DECIDE: Final[Mapping[Mode, Decide]] = {
     Mode.DIRECT: order_all,
     Mode.FIRST_TOKEN: order_by_label,
 }
+_VERSIONS: Final[Mapping[Mode, str]] = {Mode.FIXED_BLOCK: BLOCK_VERSION, Mode.ADAPTIVE: ADAPTIVE_VERSION}
 
 
 def make_presentation_order(task: RankingTask, seed: int) -> tuple[str, ...]:
@@ -148,7 +149,7 @@ async def rank_events(
 
 def prompt_version(config: RankConfig, guide: Guide | None = None) -> str:
     """What traces say about the prompts: the renderer's version, what is asked if not for the worst, and the guide's."""
-    version = BLOCK_VERSION if config.mode in (Mode.FIXED_BLOCK, Mode.ADAPTIVE) else PROMPT_VERSION
+    version = _VERSIONS.get(config.mode, PROMPT_VERSION)
     asked = version if config.ask is Ask.WORST else f"{version}+{config.ask.value}"
     return asked if guide is None else f"{asked}+{guide.version}"
 

@@ -15,9 +15,9 @@ def softmax(logits: Mapping[str, float]) -> dict[str, float]:
     return {i: w / total for i, w in weights.items()}
 
 
-def complement(best: Mapping[str, float]) -> dict[str, float]:
-    """From probabilities of being the best to ones of being excluded first: proportional to 1 / p. Ours.
+def complement(probabilities: Mapping[str, float]) -> dict[str, float]:
+    """From probabilities of being the best to ones of being excluded first, or back: proportional to 1 / p. Ours.
 
     It is the reversed order on the same scale of log-odds, which is all that one call for the best can say of the worst.
     """
-    return softmax({i: -math.log(max(p, SMALLEST)) for i, p in best.items()})
+    return softmax({i: -math.log(max(p, SMALLEST)) for i, p in probabilities.items()})

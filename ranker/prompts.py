@@ -15,6 +15,8 @@ from ranker.schema import Ask, Candidate, Domain, RankingTask
 PROMPT_VERSION: Final = "elimination-1"
 BLOCK_VERSION: Final = "elimination-2"
 """Of `render_fixed_exclusion`, whose prompts have changed since."""
+ADAPTIVE_VERSION: Final = "elimination-3"
+"""Of what mode `adaptive` asks with it: its look at a large pool asks what every other step asks, and not for the best."""
 THOUGHTS_VERSION: Final = "thoughts-1"
 """Of the section that a thought bank puts in front; written behind `PROMPT_VERSION`, with a plus."""
 PROBLEM_VERSION: Final = "reasoning-1"

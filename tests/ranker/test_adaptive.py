@@ -9,7 +9,7 @@ import pytest
 from ranker.backends.base import GenerateRequest, ScoreRequest, Scores
 from ranker.backends.scripted import ScriptedBackend
 from ranker.elimination import AnswerFormat, RankConfig, TraceFinished, rank, rank_events
-from ranker.prompts import BLOCK_VERSION, PROMPT_VERSION
+from ranker.prompts import ADAPTIVE_VERSION, BLOCK_VERSION, PROMPT_VERSION
 from ranker.schema import Ask, Candidate, Domain, Mode, RankingTask, RankingTrace
 
 Belief = Callable[[str, str], float]
@@ -60,6 +60,15 @@ def ids(numbers: Sequence[int]) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("ask", Ask)
+def test_the_look_asks_what_every_step_asks(ask: Ask) -> None:
+    """A model that was trained to name the worst is not asked for the best."""
+    trace, backend = adaptive(12, likes_high_numbers, ask=ask)
+    asked = {"most likely" in text for text in [trace.steps[0].prompt, *backend.thoughts]}
+    assert asked == {ask is Ask.BEST}
+    assert trace.prompt_version == ADAPTIVE_VERSION + ("+best" if ask is Ask.BEST else "")
+
+
+@pytest.mark.parametrize("ask", Ask)
 def test_the_clear_tail_goes_at_once_and_the_last_few_are_thought_about(ask: Ask) -> None:
     trace, backend = adaptive(20, likes_high_numbers, last_pool=4, ask=ask)
     assert trace.ranking == ids(range(19, -1, -1))
@@ -89,7 +98,7 @@ def test_what_hangs_on_the_order_of_presentation_is_marked() -> None:
     assert {shown[0], shown[-1]} <= disputed  # first in one order is last in the other
     assert not any(step.disputed_ids for step in trace.steps if step.reasoning)
     unchecked, _ = adaptive(12, likes_what_stands_first, is_reshuffled=False)
-    assert unchecked.steps[0].exclusions[0] == shown[-1]
+    assert unchecked.steps[0].exclusions[0] == shown[0]
     assert not unchecked.steps[0].is_disputed
 
 
