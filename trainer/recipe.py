@@ -4,7 +4,7 @@
     python -m trainer.recipe make reasoner --from DIRECTORY --out WORK   # run again, it goes on
 
 `ranker` decides by likelihood. It reads what people chose in a row (kind `sft`, teach `likelihood`), and then compares whole pools
-(kind `titles`). `reasoner` writes a reason and an answer. It imitates rationales (kind `sft`), and is then rewarded for its exclusions
+(kind `titles`), first those with one item that was chosen, then many more with several. `reasoner` writes a reason and an answer. It imitates rationales (kind `sft`), and is then rewarded for its exclusions
 (kind `ppo`). `data RECIPE` alone writes the tasks and the configurations of the jobs, for `python launch.py train`, and `ship
 CHECKPOINT` puts an adapter into assets/.
 
@@ -136,6 +136,39 @@ _COMPARING: Final = Stage(
         "save_every": 250,
     },
 )
+_SEVERAL: Final = {"num_candidates": 24, "num_targets": 5, "min_history": 5, "items_per_task": 1}
+_COMPARING_SEVERAL: Final = Stage(
+    name="comparing-several",
+    shares=(
+        _windows("movies-1m-several", MOVIES_1M, 14_000, **_SEVERAL),
+        _windows("movies-100k-several", MOVIES_100K, 5_000, **_SEVERAL),
+        _windows("games-several", GAMES, 10_000, **_SEVERAL),
+        _windows("music-several", MUSIC, 12_000, **_SEVERAL),
+        *_routers(1_000),
+        *_passages(5, 7),
+    ),
+    config={
+        "kind": "titles",
+        "titles": {"loss": "pairs", "answer": "likelihood"},
+        "examples": {
+            "num_examples": 40_000,
+            "held_out_share": 0.0,
+            "min_pool": 24,
+            "max_pool": 24,
+            "small_pools": 0.0,
+            "hard_share": 0.0,
+        },
+        "optimizer": {
+            "learning_rate": 4e-4,
+            "schedule": "linear",
+            "warmup_steps": 30,
+            "batch_size": 40,
+            "max_steps": 900,
+        },
+        "max_prompt_tokens": 1_000,
+        "save_every": 250,
+    },
+)
 _SMALL_POOL: Final = {"history": 10, "num_candidates": 8}
 _WORDS: Final = (
     _windows("movies-1m-8", MOVIES_1M, 2_400, **_SMALL_POOL),
@@ -157,8 +190,8 @@ _IMITATING: Final = Stage(
             "learning_rate": 1e-3,
             "schedule": "linear",
             "warmup_steps": 20,
-            "batch_size": 16,
-            "max_steps": 400,
+            "batch_size": 32,
+            "max_steps": 250,
         },
         "max_prompt_tokens": 640,
         "save_every": 250,
@@ -169,15 +202,16 @@ _EXCLUDING: Final = Stage(
     shares=_WORDS,
     config={
         "kind": "ppo",
-        "examples": {"num_examples": 8_000, "seed": 1, **_ANY_POOL},
-        "ppo": {"rollout_size": 240, "epochs": 2, "max_completion_tokens": 80},
-        "optimizer": {"learning_rate": 1e-4, "warmup_steps": 10, "batch_size": 24, "max_steps": 420},
+        "examples": {"num_examples": 12_000, "seed": 1, **_ANY_POOL},
+        # a thought names the candidate first, some forty tokens before the reward: lambda below 1 would hardly reach that token
+        "ppo": {"rollout_size": 768, "epochs": 1, "lam": 1.0, "max_completion_tokens": 80},
+        "optimizer": {"learning_rate": 2e-4, "warmup_steps": 10, "batch_size": 32, "max_steps": 480},
         "max_prompt_tokens": 640,
         "save_every": 100,
     },
 )
 RECIPES: Final[Mapping[str, tuple[Stage, ...]]] = {
-    "ranker": (_READING, _COMPARING),
+    "ranker": (_READING, _COMPARING, _COMPARING_SEVERAL),
     "reasoner": (_IMITATING, _EXCLUDING),
 }
 
