@@ -104,9 +104,18 @@ class Candidate(Record):
         title = self.metadata.get("title")
         if isinstance(title, str) and title.strip():
             return " ".join(title.split())
-        first_line = self.text.strip().split("\n", 1)[0]
-        words = first_line.split()
+        words = self._first_line_words
         return " ".join(words[:TITLE_WORDS]) + (" ..." if len(words) > TITLE_WORDS else "")
+
+    @property
+    def is_named(self) -> bool:
+        """Is `title` a name, and not the beginning of something longer (a passage), which nobody would repeat as an answer?"""
+        title = self.metadata.get("title")
+        return (isinstance(title, str) and bool(title.strip())) or len(self._first_line_words) <= TITLE_WORDS
+
+    @property
+    def _first_line_words(self) -> list[str]:
+        return self.text.strip().split("\n", 1)[0].split()
 
 
 class RankingTask(Record):

@@ -138,8 +138,13 @@ def make_rationale(example: TrainingExample) -> Rationale | None:
     if not found:
         return None
     excluded_id, reason = max(found, key=lambda pair: pair[1].strength)
-    title = example.task.candidate(excluded_id).title
-    return Rationale(excluded_id, reason.feature, f"{reason.text}\n{THINK_CLOSE}\n{ANSWER_OPEN}{title}{ANSWER_CLOSE}")
+    name = name_in(example, example.task.candidate(excluded_id))
+    return Rationale(excluded_id, reason.feature, f"{reason.text}\n{THINK_CLOSE}\n{ANSWER_OPEN}{name}{ANSWER_CLOSE}")
+
+
+def name_in(example: TrainingExample, candidate: Candidate) -> str:
+    """What a reason and an answer call a candidate: by its name, or, where it has none (a passage), by its number in the pool."""
+    return candidate.title if candidate.is_named else label_of(example.pool.index(candidate.candidate_id))
 
 
 def explain_exclusion(example: TrainingExample, candidate_id: str) -> Reason:
@@ -147,11 +152,11 @@ def explain_exclusion(example: TrainingExample, candidate_id: str) -> Reason:
     candidate = example.task.candidate(candidate_id)
     others = [c for c in example.candidates if c.candidate_id != candidate_id]
     reasons = [r for feature in _FEATURES if (r := feature(example, candidate, others)) is not None]
-    return max(reasons, key=lambda r: r.strength, default=_no_reason(candidate))
+    return max(reasons, key=lambda r: r.strength, default=_no_reason(example, candidate))
 
 
-def _no_reason(candidate: Candidate) -> Reason:
-    return Reason("none", 0.0, f"{candidate.title} fits least of these.")
+def _no_reason(example: TrainingExample, candidate: Candidate) -> Reason:
+    return Reason("none", 0.0, f"{name_in(example, candidate)} fits least of these.")
 
 
 def _shared_words(example: TrainingExample, candidate: Candidate, others: Sequence[Candidate]) -> Reason | None:
@@ -167,9 +172,9 @@ def _shared_words(example: TrainingExample, candidate: Candidate, others: Sequen
     what = "the question" if is_question else "what came before"
     share = len(having) / len(others)
     if not own:
-        text = f"{candidate.title} has no word in common with {what}; others share '{word}'."
+        text = f"{name_in(example, candidate)} has no word in common with {what}; others share '{word}'."
         return Reason("words", share, text)
-    text = f"{candidate.title} has only '{sorted(own)[0]}' in common with {what}; others share '{word}'."
+    text = f"{name_in(example, candidate)} has only '{sorted(own)[0]}' in common with {what}; others share '{word}'."
     return Reason("words", 0.75 * share, text if len(own) == 1 else text.replace(" only", ""))
 
 
@@ -181,7 +186,7 @@ def _names(example: TrainingExample, candidate: Candidate, others: Sequence[Cand
     having = [c for c in others if any(n in c.text for n in missing)]
     if not first or not having:
         return None
-    text = f"{candidate.title} does not mention {max(sorted(missing), key=len)}, others do."
+    text = f"{name_in(example, candidate)} does not mention {max(sorted(missing), key=len)}, others do."
     return Reason("names", 1.05 * len(having) / len(others), text)
 
 
@@ -194,7 +199,7 @@ def _time(example: TrainingExample, candidate: Candidate, others: Sequence[Candi
     usual = int(statistics.median(history))
     nearer = sum(abs(y - usual) + 5 < abs(year - usual) for y in known)
     decade = f"{usual // 10 * 10}s"
-    text = f"{candidate.title} is from {year}; the history is mostly from the {decade}."
+    text = f"{name_in(example, candidate)} is from {year}; the history is mostly from the {decade}."
     return Reason("time", 0.9 * nearer / len(others), text) if nearer else None
 
 
@@ -204,18 +209,18 @@ def _maker(example: TrainingExample, candidate: Candidate, others: Sequence[Cand
     having = [c for c in others if any(m.casefold() in history for m in _values(c, _MAKERS))]
     if not having or any(m.casefold() in history for m in _values(candidate, _MAKERS)):
         return None
-    text = f"{candidate.title} is not by a maker from the history, as {having[0].title} is."
+    text = f"{name_in(example, candidate)} is not by a maker from the history, as {name_in(example, having[0])} is."
     return Reason("maker", len(having) / len(others), text)
 
 
-def _kind(_: TrainingExample, candidate: Candidate, others: Sequence[Candidate]) -> Reason | None:
+def _kind(example: TrainingExample, candidate: Candidate, others: Sequence[Candidate]) -> Reason | None:
     """The only one of its kind."""
     own = {v.casefold() for v in _values(candidate, _KINDS)}
     theirs = [{v.casefold() for v in _values(c, _KINDS)} for c in others]
     if not own or not all(theirs) or any(own & kinds for kinds in theirs):
         return None
     usual, count = Counter(k for kinds in theirs for k in sorted(kinds)).most_common(1)[0]
-    text = f"{candidate.title} is {sorted(own)[0]}; the others are rather {usual}."
+    text = f"{name_in(example, candidate)} is {sorted(own)[0]}; the others are rather {usual}."
     return Reason("kind", 0.8 * count / len(others), text)
 
 
@@ -227,20 +232,20 @@ def _price_for_difficulty(example: TrainingExample, candidate: Candidate, others
         return None
     is_hard = bool(_HARD.search(example.task.query)) or len(example.task.query.split()) > 60
     if is_hard:
-        text = f"The question is hard, and {candidate.title} is a cheap model."
+        text = f"The question is hard, and {name_in(example, candidate)} is a cheap model."
         return Reason("price", sum(p > own for p in prices) / len(prices), text)
-    text = f"The question is easy, and {candidate.title} costs more than it needs."
+    text = f"The question is easy, and {name_in(example, candidate)} costs more than it needs."
     return Reason("price", sum(p < own for p in prices) / len(prices), text)
 
 
-def _popularity(_: TrainingExample, candidate: Candidate, others: Sequence[Candidate]) -> Reason | None:
+def _popularity(example: TrainingExample, candidate: Candidate, others: Sequence[Candidate]) -> Reason | None:
     """Known to fewer people than the others."""
     counts = [c.metadata.get("popularity") for c in (candidate, *others)]
     if not all(isinstance(n, int | float) for n in counts):
         return None
     own, *theirs = [float(n) for n in counts if n is not None]
     better = sum(own * 2 < n for n in theirs)
-    text = f"{candidate.title} is less known than the others."
+    text = f"{name_in(example, candidate)} is less known than the others."
     return Reason("popularity", 0.7 * better / len(theirs), text) if better else None
 
 

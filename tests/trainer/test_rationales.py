@@ -95,6 +95,22 @@ def test_without_a_feature_it_says_so_and_does_not_invent() -> None:
     assert explain_exclusion(make_example(task), "b") == ("none", 0.0, "Y fits least of these.")
 
 
+def test_what_has_no_name_is_called_by_its_number_in_the_pool() -> None:
+    """Nobody repeats the beginning of a passage as an answer."""
+    long = " and".join(f" word{k}" for k in range(30))
+    task = make_task(
+        Domain.PASSAGE, "why is there no sound in space", (),
+        ("Sound in space" + long, {}), ("Quiet streets" + long, {}), ("Loud streets" + long, {"title": "Loud streets"}),
+    )
+    for excluded, name in (("b", "[2]"), ("c", "Loud streets")):
+        grades = {i: float(i == excluded) for i in "cba"}
+        example = TrainingExample(task=task, pool=("c", "b", "a"), grades=grades)
+        rationale = make_rationale(example)
+        assert rationale is not None and rationale.completion.startswith(f"{name} has no word in common with the question")
+        parsed = parse_exclusion(rationale.completion, example.candidates)
+        assert (parsed.candidate_id, parsed.answer) == (excluded, name)
+
+
 def test_nothing_right_gives_no_rationale() -> None:
     task = make_task(Domain.OTHER, "", (), ("X", {}), ("Y", {}))
     kept = TrainingExample(task=task, pool=("a", "b"), grades={"a": 0.0, "b": None})
