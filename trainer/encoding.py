@@ -89,7 +89,7 @@ class Encoder:
             return TitleRow(texts, weights, example)
         prompt = close_thought(example.render(self.chat_text), "")
         titles = self.titles([c.title for c in example.candidates])
-        sign = 1.0 if example.mode is Mode.ITERATIVE else -1.0
+        sign = -1.0 if example.mode is Mode.DIRECT else 1.0
         return TitleRow([ScoredText(self.prompt_ids(prompt), titles)], [sign / len(ids) for ids in titles], example)
 
     def count_tokens(self, examples: Sequence[TrainingExample]) -> list[int]:

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from ranker.backends.base import Prompt
 from ranker.elimination import make_presentation_order
-from ranker.prompts import ChatText, render_exclusion, render_order
+from ranker.prompts import ChatText, render_exclusion, render_fixed_exclusion, render_order
 from ranker.schema import Candidate, Correction, CorrectionKind, Domain, Mode, RankingTask, Record
 from trainer.orders import Tiers, grade_exclusions, grade_step, tiers_of_correction, tiers_of_labels
 
@@ -37,7 +37,9 @@ class TrainingExample(Record):
     one is known to be wrong."""
     tiers: Tiers = ()
     """The known order, best first; () where only this one exclusion was judged."""
-    mode: Literal[Mode.ITERATIVE, Mode.DIRECT] = Mode.ITERATIVE
+    mode: Literal[Mode.ITERATIVE, Mode.FIXED_BLOCK, Mode.DIRECT] = Mode.ITERATIVE
+    shown: tuple[str, ...] = ()
+    """In `fixed-block`: candidate_ids that the prompt prints, those that are gone among them; () = the pool."""
     source: Literal["base", "correction"] = "base"
     correction_ids: tuple[str, ...] = ()
 
@@ -45,6 +47,11 @@ class TrainingExample(Record):
     def candidates(self) -> tuple[Candidate, ...]:
         """The pool's candidates, as shown."""
         return tuple(self.task.candidate(i) for i in self.pool)
+
+    @property
+    def printed(self) -> tuple[Candidate, ...]:
+        """What the prompt prints and numbers: the pool, and in `fixed-block` those that are gone."""
+        return tuple(self.task.candidate(i) for i in self.shown or self.pool)
 
     @property
     def right_ids(self) -> tuple[str, ...]:
@@ -61,6 +68,8 @@ class TrainingExample(Record):
 
     def render(self, chat_text: ChatText) -> Prompt:
         """The prompt, byte for byte the one that `ranker.elimination` sends for this pool."""
+        if self.mode is Mode.FIXED_BLOCK:
+            return render_fixed_exclusion(self.task, self.printed, self.candidates, chat_text)
         render = render_exclusion if self.mode is Mode.ITERATIVE else render_order
         return render(self.task, self.candidates, chat_text)
 
@@ -83,6 +92,8 @@ class ExampleConfig(Record):
     """Only tasks of these are trained on; () = all. The others' held-out tasks are measured all the same (zero-shot)."""
     direct_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the examples that ask for a whole order (mode `direct`)."""
+    fixed_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the examples that ask as `fixed-block` does: some of those that the prompt prints are gone."""
 
 
 class ExampleSet(NamedTuple):
@@ -192,18 +203,35 @@ def _draw(
     known: _Known, source: Literal["base", "correction"], rng: random.Random, config: ExampleConfig
 ) -> TrainingExample:
     seed = rng.randrange(2**31)
+    mode: Literal[Mode.ITERATIVE, Mode.FIXED_BLOCK, Mode.DIRECT] = Mode.ITERATIVE
+    shown: tuple[str, ...] = ()
     if known.pool is not None and known.grades is not None:
         pool, grades = known.pool, dict(known.grades)
-        mode: Literal[Mode.ITERATIVE, Mode.DIRECT] = Mode.ITERATIVE
     else:
         chosen = _choose_pool(known, rng, config)
-        pool = tuple(i for i in make_presentation_order(known.task, seed) if i in chosen)
+        order = make_presentation_order(known.task, seed)
+        pool = tuple(i for i in order if i in chosen)
         grades = grade_exclusions(known.tiers, pool)
-        mode = Mode.DIRECT if rng.random() < config.direct_share else Mode.ITERATIVE
+        lot = rng.random()
+        if lot < config.direct_share:
+            mode = Mode.DIRECT
+        elif lot < config.direct_share + config.fixed_share:
+            mode = Mode.FIXED_BLOCK
+            gone = [i for i in order if i not in chosen]
+            room = min(len(gone), max(0, config.max_pool - len(pool)))
+            printed = chosen | set(rng.sample(gone, rng.randint(0, room)))
+            shown = tuple(i for i in order if i in printed)
     ids = (known.correction_id,) if known.correction_id else ()
     tiers = tuple(tier for t in known.tiers if (tier := tuple(i for i in t if i in pool)))
     return TrainingExample(
-        task=known.task, pool=pool, grades=grades, tiers=tiers, mode=mode, source=source, correction_ids=ids
+        task=known.task,
+        pool=pool,
+        grades=grades,
+        tiers=tiers,
+        mode=mode,
+        shown=shown,
+        source=source,
+        correction_ids=ids,
     )
 
 

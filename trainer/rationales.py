@@ -143,8 +143,8 @@ def make_rationale(example: TrainingExample) -> Rationale | None:
 
 
 def name_in(example: TrainingExample, candidate: Candidate) -> str:
-    """What a reason and an answer call a candidate: by its name, or, where it has none (a passage), by its number in the pool."""
-    return candidate.title if candidate.is_named else label_of(example.pool.index(candidate.candidate_id))
+    """What a reason and an answer call a candidate: by its name, or, where it has none (a passage), by its number in the prompt."""
+    return candidate.title if candidate.is_named else label_of(example.printed.index(candidate))
 
 
 def explain_exclusion(example: TrainingExample, candidate_id: str) -> Reason:

@@ -178,7 +178,13 @@ _WORDS: Final = (
     *_routers(1_000),
     *_passages(5),
 )
-_ANY_POOL: Final = {"held_out_share": 0.0, "max_pool": 8, "small_pools": 0.5, "hard_share": 0.2}
+_ANY_POOL: Final = {
+    "held_out_share": 0.0,
+    "max_pool": 9,
+    "small_pools": 0.5,
+    "hard_share": 0.2,
+    "fixed_share": 0.4,
+}
 _IMITATING: Final = Stage(
     name="imitating",
     shares=_WORDS,

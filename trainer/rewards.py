@@ -99,7 +99,7 @@ def explain(completion: str, example: TrainingExample, config: RewardConfig = PR
         ranking = score_order(order.candidate_ids, order.answer, example)
         total = ranking + form + tags + length
         return RewardParts(0.0, ranking, form, tags, length, total, order.outcome, None, None, floor)
-    outcome, excluded_id, _, answer = parse_exclusion(completion, example.candidates)
+    outcome, excluded_id, answer = _find_exclusion(completion, example)
     is_repaired = config.has_reference_faults and excluded_id is None
     if is_repaired:
         excluded_id = repair_like_reference(answer or completion[-REFERENCE_TAIL_CHARACTERS:], example.candidates)
@@ -107,6 +107,14 @@ def explain(completion: str, example: TrainingExample, config: RewardConfig = PR
     exclusion = score_exclusion(outcome, excluded_id, grade, example.grades, config.normalisation)
     total = exclusion + form + tags + length
     return RewardParts(exclusion, 0.0, form, tags, length, total, outcome, excluded_id, grade, floor, is_repaired)
+
+
+def _find_exclusion(completion: str, example: TrainingExample) -> tuple[Outcome, str | None, str]:
+    """Outcome, who is excluded, and the written answer. A number is one of the prompt's; who is gone is not in the pool."""
+    outcome, excluded_id, _, answer = parse_exclusion(completion, example.printed)
+    if excluded_id is not None and excluded_id not in example.pool:
+        return Outcome.NOT_IN_POOL, None, answer
+    return outcome, excluded_id, answer
 
 
 def score_exclusion(

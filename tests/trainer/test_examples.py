@@ -123,10 +123,10 @@ def test_the_same_seed_gives_the_same_examples() -> None:
 
 
 def test_training_reads_the_bytes_that_inference_reads() -> None:
-    """Every prompt of a whole ranking, against the example of the same pool, in both modes."""
+    """Every prompt of a whole ranking, against the example of the same pool, in every mode that is trained."""
     backend = ScriptedBackend()
     task = make_task(5)
-    for mode in (Mode.ITERATIVE, Mode.DIRECT):
+    for mode in (Mode.ITERATIVE, Mode.FIXED_BLOCK, Mode.DIRECT):
 
         async def prompts(mode: Mode = mode) -> list[tuple[tuple[str, ...], str]]:
             events = rank_events(task, backend, RankConfig(mode=mode, seed=3))
@@ -134,8 +134,23 @@ def test_training_reads_the_bytes_that_inference_reads() -> None:
 
         made = make_training_examples([task], [], ExampleConfig(num_examples=1, held_out_share=0)).train[0]
         for pool, prompt in asyncio.run(prompts()):
-            example = made.model_copy(update={"pool": pool, "mode": mode})
+            shown = make_presentation_order(task, 3) if mode is Mode.FIXED_BLOCK else ()
+            example = made.model_copy(update={"pool": pool, "mode": mode, "shown": shown})
             assert example.render(backend.chat_text).text == prompt
+
+
+def test_a_share_asks_as_fixed_block_does() -> None:
+    """What the prompt prints is the pool and some that are gone, in one presentation order."""
+    config = ExampleConfig(num_examples=600, fixed_share=0.5, max_pool=6)
+    made = make_training_examples(TASKS, [], config).train
+    fixed = [e for e in made if e.mode is Mode.FIXED_BLOCK]
+    assert 250 < len(fixed) < 350
+    assert all(not e.shown for e in made if e.mode is not Mode.FIXED_BLOCK)
+    for example in fixed:
+        assert example.pool == tuple(i for i in example.shown if i in example.pool) and len(example.shown) <= 6
+        assert set(example.grades) == set(example.pool)
+    num_gone = [len(e.shown) - len(e.pool) for e in fixed if len(e.pool) == 2]
+    assert set(num_gone) == {0, 1, 2, 3, 4}
 
 
 def test_the_order_in_the_prompt_is_a_presentation_order() -> None:

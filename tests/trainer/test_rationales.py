@@ -109,6 +109,9 @@ def test_what_has_no_name_is_called_by_its_number_in_the_pool() -> None:
         assert rationale is not None and rationale.completion.startswith(f"{name} has no word in common with the question")
         parsed = parse_exclusion(rationale.completion, example.candidates)
         assert (parsed.candidate_id, parsed.answer) == (excluded, name)
+    left = TrainingExample(task=task, pool=("b", "c"), shown=("a", "b", "c"), mode=Mode.FIXED_BLOCK, grades={"b": 1.0, "c": 0.0})
+    rationale = make_rationale(left)
+    assert rationale is not None and rationale.completion.endswith("<answer>[2]</answer>"), "the second of the prompt"
 
 
 def test_nothing_right_gives_no_rationale() -> None:

@@ -56,6 +56,29 @@ def test_paper(completion: str, why: str, exclusion: float, form: float, tags: f
     assert parts.floor == 0.75
 
 
+FIXED = [
+    ("[4]", "the numbers are those of the prompt", 1, "parsed"),
+    ("[2]", "the relevant one", 0, "parsed"),
+    ("[1]", "is gone", -0.5, "not_in_pool"),
+    ("Toy Story", "is gone, by its name", -0.5, "not_in_pool"),
+]
+
+
+@pytest.mark.parametrize(("answer", "why", "exclusion", "outcome"), FIXED)
+def test_where_some_of_the_prompt_are_gone(answer: str, why: str, exclusion: float, outcome: str) -> None:
+    pool = ("1", "3")
+    left = ONE_RELEVANT.model_copy(
+        update={
+            "pool": pool,
+            "shown": POOL,
+            "mode": Mode.FIXED_BLOCK,
+            "grades": grade_exclusions((("1",), ("3",)), pool),
+        }
+    )
+    parts = explain(f"no\n</think>\n<answer>{answer}</answer>", left, PRESETS["paper"])
+    assert (parts.exclusion, parts.outcome, parts.total) == (exclusion, Outcome(outcome), exclusion), why
+
+
 REFERENCE = [
     ("no\n</think>\n<answer>Toy Story</answer>", "a perfect answer earns -0.5 there", -0.5, "0", False),
     ("no\n</think>\n<answer>The film Heat 2</answer>", "contained: Heat is listed before Heat 2", -1.5, "1", True),
