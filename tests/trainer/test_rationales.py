@@ -99,17 +99,25 @@ def test_what_has_no_name_is_called_by_its_number_in_the_pool() -> None:
     """Nobody repeats the beginning of a passage as an answer."""
     long = " and".join(f" word{k}" for k in range(30))
     task = make_task(
-        Domain.PASSAGE, "why is there no sound in space", (),
-        ("Sound in space" + long, {}), ("Quiet streets" + long, {}), ("Loud streets" + long, {"title": "Loud streets"}),
+        Domain.PASSAGE,
+        "why is there no sound in space",
+        (),
+        ("Sound in space" + long, {}),
+        ("Quiet streets" + long, {}),
+        ("Loud streets" + long, {"title": "Loud streets"}),
     )
     for excluded, name in (("b", "[2]"), ("c", "Loud streets")):
         grades = {i: float(i == excluded) for i in "cba"}
         example = TrainingExample(task=task, pool=("c", "b", "a"), grades=grades)
         rationale = make_rationale(example)
-        assert rationale is not None and rationale.completion.startswith(f"{name} has no word in common with the question")
+        assert rationale is not None and rationale.completion.startswith(
+            f"{name} has no word in common with the question"
+        )
         parsed = parse_exclusion(rationale.completion, example.candidates)
         assert (parsed.candidate_id, parsed.answer) == (excluded, name)
-    left = TrainingExample(task=task, pool=("b", "c"), shown=("a", "b", "c"), mode=Mode.FIXED_BLOCK, grades={"b": 1.0, "c": 0.0})
+    left = TrainingExample(
+        task=task, pool=("b", "c"), shown=("a", "b", "c"), mode=Mode.FIXED_BLOCK, grades={"b": 1.0, "c": 0.0}
+    )
     rationale = make_rationale(left)
     assert rationale is not None and rationale.completion.endswith("<answer>[2]</answer>"), "the second of the prompt"
 
