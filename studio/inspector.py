@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ranker.errors import UsageError
-from ranker.parsing import parse_exclusion, parse_order
+from ranker.parsing import parse_order
 from ranker.prompts import THINK_OPEN
 from ranker.schema import Mode, RankingTask
 from trainer.examples import TrainingExample
 from trainer.orders import grade_exclusions, tiers_of_labels
-from trainer.rewards import COMPONENTS, PRESETS, TAGS, explain
+from trainer.rewards import COMPONENTS, PRESETS, TAGS, explain, read_exclusion
 
 MAX_COMPLETION_CHARS: Final = 40_000
 
@@ -22,6 +22,7 @@ def example_of_rollout(rollout: Mapping[str, Any], task: RankingTask) -> Trainin
         grades=rollout["grades"],
         tiers=tuple(map(tuple, rollout["tiers"])),
         mode=Mode(rollout["mode"]),
+        shown=tuple(rollout.get("shown", ())),
     )
 
 
@@ -47,7 +48,8 @@ def describe_example(example: TrainingExample) -> dict[str, Any]:
         "mode": example.mode.value,
         "pool": [
             {"label": k + 1, "title": c.title, "grade": example.grades[c.candidate_id]}
-            for k, c in enumerate(example.candidates)
+            for k, c in enumerate(example.printed)
+            if c.candidate_id in example.pool
         ],
     }
 
@@ -60,8 +62,8 @@ def inspect_completion(completion: str, example: TrainingExample) -> dict[str, A
     """
     if len(completion) > MAX_COMPLETION_CHARS:
         raise UsageError(f"inspector: completion: {len(completion):,} characters: at most {MAX_COMPLETION_CHARS:,}")
-    parse = parse_exclusion if example.mode is Mode.ITERATIVE else parse_order
-    parsed = parse(completion, example.candidates)
+    is_order = example.mode is Mode.DIRECT
+    parsed = parse_order(completion, example.candidates) if is_order else read_exclusion(completion, example)
     rewards = {}
     for name, config in PRESETS.items():
         parts = explain(completion, example, config)

@@ -109,6 +109,7 @@ class Rewards:
             "grades": dict(example.grades),
             "tiers": example.tiers,
             "mode": example.mode.value,
+            "shown": example.shown,
             "prompt": prompt,
             "completion": completion,
             "parts": part._asdict(),

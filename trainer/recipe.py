@@ -106,6 +106,8 @@ _READING: Final = Stage(
         "save_every": 240,
     },
 )
+_BY_PAIRS: Final = {"kind": "titles", "titles": {"loss": "pairs", "answer": "likelihood"}}
+_ANY_OTHERS: Final = {"held_out_share": 0.0, "small_pools": 0.0, "hard_share": 0.0}
 _COMPARING: Final = Stage(
     name="comparing",
     shares=(
@@ -116,15 +118,8 @@ _COMPARING: Final = Stage(
         *_routers(),
     ),
     config={
-        "kind": "titles",
-        "titles": {"loss": "pairs", "answer": "likelihood"},
-        "examples": {
-            "num_examples": 5_600,
-            "held_out_share": 0.0,
-            "min_pool": 9,
-            "small_pools": 0.0,
-            "hard_share": 0.0,
-        },
+        **_BY_PAIRS,
+        "examples": {"num_examples": 5_600, "min_pool": 9, **_ANY_OTHERS},
         "optimizer": {
             "learning_rate": 3e-4,
             "schedule": "linear",
@@ -148,16 +143,8 @@ _COMPARING_SEVERAL: Final = Stage(
         *_passages(5, 7),
     ),
     config={
-        "kind": "titles",
-        "titles": {"loss": "pairs", "answer": "likelihood"},
-        "examples": {
-            "num_examples": 40_000,
-            "held_out_share": 0.0,
-            "min_pool": 24,
-            "max_pool": 24,
-            "small_pools": 0.0,
-            "hard_share": 0.0,
-        },
+        **_BY_PAIRS,
+        "examples": {"num_examples": 40_000, "min_pool": 24, "max_pool": 24, **_ANY_OTHERS},
         "optimizer": {
             "learning_rate": 4e-4,
             "schedule": "linear",

@@ -24,7 +24,7 @@ from itertools import combinations
 from typing import Final, NamedTuple
 
 from ranker.metrics import reciprocal_rank
-from ranker.parsing import parse_exclusion, parse_order
+from ranker.parsing import Exclusion, parse_exclusion, parse_order
 from ranker.prompts import ANSWER_CLOSE, ANSWER_OPEN, THINK_CLOSE, THINK_OPEN
 from ranker.schema import Candidate, Mode, Outcome, Record
 from trainer.examples import TrainingExample
@@ -99,7 +99,7 @@ def explain(completion: str, example: TrainingExample, config: RewardConfig = PR
         ranking = score_order(order.candidate_ids, order.answer, example)
         total = ranking + form + tags + length
         return RewardParts(0.0, ranking, form, tags, length, total, order.outcome, None, None, floor)
-    outcome, excluded_id, answer = _find_exclusion(completion, example)
+    outcome, excluded_id, _, answer = read_exclusion(completion, example)
     is_repaired = config.has_reference_faults and excluded_id is None
     if is_repaired:
         excluded_id = repair_like_reference(answer or completion[-REFERENCE_TAIL_CHARACTERS:], example.candidates)
@@ -109,12 +109,12 @@ def explain(completion: str, example: TrainingExample, config: RewardConfig = PR
     return RewardParts(exclusion, 0.0, form, tags, length, total, outcome, excluded_id, grade, floor, is_repaired)
 
 
-def _find_exclusion(completion: str, example: TrainingExample) -> tuple[Outcome, str | None, str]:
-    """Outcome, who is excluded, and the written answer. A number is one of the prompt's; who is gone is not in the pool."""
-    outcome, excluded_id, _, answer = parse_exclusion(completion, example.printed)
-    if excluded_id is not None and excluded_id not in example.pool:
-        return Outcome.NOT_IN_POOL, None, answer
-    return outcome, excluded_id, answer
+def read_exclusion(completion: str, example: TrainingExample) -> Exclusion:
+    """What the completion excludes. A number is one of the prompt's; who is gone is not in the pool."""
+    found = parse_exclusion(completion, example.printed)
+    if found.candidate_id is None or found.candidate_id in example.pool:
+        return found
+    return found._replace(outcome=Outcome.NOT_IN_POOL, candidate_id=None)
 
 
 def score_exclusion(

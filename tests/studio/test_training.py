@@ -16,7 +16,7 @@ from ranker.errors import JobError, UsageError
 from ranker.schema import Candidate, Domain, RankingTask
 from studio.context import Context
 from studio.corrections import Submission
-from studio.inspector import example_of_task, inspect_completion
+from studio.inspector import describe_example, example_of_rollout, example_of_task, inspect_completion
 from studio.jobcompare import most_changed
 from studio.jobfiles import MetricsFile, RolloutFile
 from studio.jobmaterial import MaterialRequest
@@ -240,6 +240,20 @@ def test_the_tasks_that_changed_most_come_first() -> None:
     assert shown is not None
     assert [t["task_id"] for t in shown["sets"][0]["tasks"]] == ["worse", "better", "moved"]
     assert shown["sets"][0]["num_moved"] == 3 and most_changed(None) is None
+
+
+def test_the_inspector_reads_a_rollout_of_fixed_block_as_its_reward_did() -> None:
+    """Numbers are those of the prompt, which prints those that are gone too; a rollout kept before says nothing of it."""
+    candidates = tuple(Candidate(candidate_id=i, text=f"Film {i}") for i in "abc")
+    task = RankingTask(task_id="t", domain=Domain.OTHER, query="q", candidates=candidates, relevance={"c": 1})
+    kept = {"pool": ["b", "c"], "shown": ["a", "b", "c"], "grades": {"b": 1.0, "c": 0.0}, "tiers": [["c"], ["b"]]}
+    example = example_of_rollout({**kept, "mode": "fixed-block"}, task)
+    assert [one["label"] for one in describe_example(example)["pool"]] == [2, 3]
+    found = inspect_completion("no\n</think>\n<answer>[2]</answer>", example)
+    assert (found["outcome"], found["rewards"]["paper"]["excluded"]) == ("parsed", "Film b")
+    assert inspect_completion("no\n</think>\n<answer>[1]</answer>", example)["outcome"] == "not_in_pool"
+    earlier = example_of_rollout({"mode": "iterative", **{k: v for k, v in kept.items() if k != "shown"}}, task)
+    assert [one["label"] for one in describe_example(earlier)["pool"]] == [1, 2]
 
 
 def test_the_inspector_shows_every_component_and_what_matched() -> None:
