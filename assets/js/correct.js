@@ -30,6 +30,7 @@ export function mountCorrect({ element, props, watch }) {
   const whose = () => ({ author: queue.choice.name, dataset: desk ? String(desk.dataset_id) : queue.choice.dataset });
   const about = () => ({ ...whose(), task_id: desk.task.task_id });
   const guidelines = makeGuidelines(whose);
+  const isOpen = () => desk !== null && !view.node.hidden && !view.node.inert; // a task that takes changes
   const view = makeDeskView({ order: onOrder, label: (ids) => change({ label: ids }), reason: (reason) => change({ reason }), step: onStep, drag: effort.drag, submit: handIn, skip, flag: () => flagging.open(), back, undoChange, line: () => view.toggleLine() });
   const flagging = makeFlagDialog(flag);
   const letters = { isOn: () => queue.choice.letters !== false, turn: (on) => queue.remember({ letters: on }) };
@@ -42,7 +43,7 @@ export function mountCorrect({ element, props, watch }) {
   const stage = h("div.rs-stage");
   const help = h("button.rs-button.is-small", { type: "button", onclick: () => sheet.open() }, "Keyboard shortcuts", h("kbd", {}, "?"));
   element.replaceChildren(h("div.rs-desk", {}, h("aside.rs-desk-side", { "aria-label": "Queue" }, queue.node, guidelines.node, help), h("div.rs-desk-main", {}, waiting, told, stage, view.node)), sheet.node, flagging.node);
-  onShortcut({ letters: letters.isOn, isHome: () => element.isConnected, submit: () => (view.node.hidden ? goOn?.() : handIn()), help: () => sheet.open(), skip, flag: () => !view.node.hidden && flagging.open(), back, undo: takeBack, undoChange, line: () => view.toggleLine(), label: () => view.openLabel(), why: () => view.focusReason(), guidelines: guidelines.toggle, step: view.goStep, hasTask: () => !view.node.hidden });
+  onShortcut({ letters: letters.isOn, isHome: () => element.isConnected, submit: () => (view.node.hidden ? goOn?.() : handIn()), help: () => sheet.open(), skip, flag: () => isOpen() && flagging.open(), back, undo: takeBack, undoChange, line: () => view.toggleLine(), label: () => view.openLabel(), why: () => view.focusReason(), guidelines: guidelines.toggle, step: view.goStep, hasTask: isOpen });
   setInterval(() => desk && !document.hidden && request("POST", "/api/desk/renew", about()), RENEW_MS);
 
   // ------------------------------------------------------------ taking a task
@@ -79,9 +80,14 @@ export function mountCorrect({ element, props, watch }) {
     queue.lead(mayLead);
     guidelines.lead(mayLead);
   }
+  /** Another task is asked for: until it lies on the desk, what is still shown takes no more changes, for they would be lost. */
+  function ask() {
+    view.node.inert = true;
+    return ++turn;
+  }
   async function next() {
     const { name, dataset, order_by, start } = queue.choice;
-    const mine = ++turn;
+    const mine = ask();
     desk = null;
     address(null);
     const answer = await request("POST", "/api/desk/next", { author: name, dataset, order_by, start });
@@ -95,7 +101,7 @@ export function mountCorrect({ element, props, watch }) {
   }
   async function open(target, preset = null) {
     const { name, start } = queue.choice;
-    const mine = ++turn;
+    const mine = ask();
     const answer = await request("POST", "/api/desk/open", { author: name, dataset: target.dataset || null, task_id: target.task_id, trace_id: target.trace_id ?? null, start: preset?.start ?? start });
     if (mine !== turn) return undefined;
     if (answer.status !== 200) return cannot(answer, () => open(target, preset));
@@ -136,6 +142,7 @@ export function mountCorrect({ element, props, watch }) {
     const versions = versionsOf(desk, left.filter((one) => one !== own), draft);
     stage.replaceChildren();
     view.node.hidden = versions.length > 0;
+    view.node.inert = false;
     if (versions.length) {
       stage.replaceChildren(conflictPanel(desk, [{ name: own ? "In this tab" : draft.payload ? "The newest draft" : "As it stands on the server", at: own ? null : draft.saved_at, work }, ...versions], (version) => settle(version, left)));
       return stage.querySelector("button").focus();
@@ -189,13 +196,13 @@ export function mountCorrect({ element, props, watch }) {
 
   // ------------------------------------------------------------ handing in
   async function handIn() {
-    if (!desk || isHandingIn || view.isBusy()) return;
+    if (!isOpen() || isHandingIn || view.isBusy()) return;
     const { words, missing } = wordsOf(desk, work, effort.now(), newId);
     if (missing) return view.fail(missing);
     await send(words, work.reason);
   }
   async function flag(flagged, reason) {
-    if (desk && !isHandingIn) await send([{ correction_id: newId(), kind: "flag", payload: { flag: flagged, start: desk.start }, duration_s: effort.now().seconds }], reason);
+    if (isOpen() && !isHandingIn) await send([{ correction_id: newId(), kind: "flag", payload: { flag: flagged, start: desk.start }, duration_s: effort.now().seconds }], reason);
   }
   async function send(words, reason) {
     isHandingIn = true;
@@ -256,7 +263,7 @@ export function mountCorrect({ element, props, watch }) {
 
   // ------------------------------------------------------------ going elsewhere
   async function skip() {
-    if (!desk || isHandingIn || view.node.hidden) return;
+    if (!isOpen() || isHandingIn) return;
     const from = about();
     await drafts.flush();
     const answer = await request("POST", "/api/desk/skip", from);

@@ -110,7 +110,8 @@ def grip(page: Page, name: str) -> Locator:
 
 
 def see_task(page: Page, number: int) -> None:
-    """Wait until this task is on the desk."""
+    """Wait until this task is on the desk, and no other is being asked for."""
+    expect(page.locator(".rs-desk-task[inert]")).to_have_count(0)
     expect(page.locator(".rs-desk-task .rs-query")).to_have_text(f"Which one comes first, in round {number}?")
 
 

@@ -135,6 +135,24 @@ def test_with_the_buttons_alone(page: Page, studio: str) -> None:
     assert tiers(stored(studio, "by-button")) == [["b", "e", "a"], ["c"], ["d"]]
 
 
+def test_what_was_handed_in_takes_no_changes_while_the_next_task_is_asked_for(page: Page, studio: str) -> None:
+    held: list[Route] = []
+    page.route("**/api/desk/next", held.append)
+    open_correct(page, studio, "too-fast")
+    page.keyboard.press("Alt+ArrowDown")
+    page.keyboard.press("Enter")
+    see_said(page, "Handed in.")
+    page.keyboard.press("Alt+ArrowUp")
+    page.keyboard.press("c")
+    see_order(page, "B", "A", "C", "D", "E")
+    expect(page.locator(".rs-desk-task")).to_have_attribute("inert", "")
+    for route in held:
+        route.continue_()
+    see_task(page, 1)
+    expect(grip(page, "Alpha")).to_be_focused()
+    assert tiers(stored(studio, "too-fast")) == [["b"], ["a"], ["c"], ["d"], ["e"]]
+
+
 # ---------------------------------------------------------------- what can be said
 
 
