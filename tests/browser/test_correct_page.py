@@ -137,7 +137,7 @@ def test_with_the_buttons_alone(page: Page, studio: str) -> None:
 
 def test_what_was_handed_in_takes_no_changes_while_the_next_task_is_asked_for(page: Page, studio: str) -> None:
     held: list[Route] = []
-    page.route("**/api/desk/next", held.append)
+    page.route("**/api/desk/next", lambda route: held.append(route))
     open_correct(page, studio, "too-fast")
     page.keyboard.press("Alt+ArrowDown")
     page.keyboard.press("Enter")
