@@ -11,6 +11,10 @@ operations. Here a layer is 15:
 In half precision the norms' weights and the scale stay out of the matrices, which would be rounded a second time by them, and
 on a GPU logits come as float32 out of the last matrix product: rounded to bfloat16 they would tie.
 
+On a CPU that multiplies bfloat16 (AVX512-BF16, AMX) the layers' matrices may be bfloat16 while all else stays in float32: what a
+product takes is rounded, sums of residuals, norms, attention, keys and values and the logits are not. That is half of the memory
+that a token has to read, at less than the error of a model in bfloat16.
+
 `make_lean` takes the weights out of a model of transformers (so adapters are merged as they are for the reference) and checks
 itself against it; what it does not know, it leaves alone. How it compares: `python launch.py bench`. Imports torch. Ours.
 """
@@ -53,8 +57,10 @@ class _Layer(NamedTuple):
 class LeanForward:
     """See the module. Shapes: B or L rows of E; H query heads, H_kv key heads, head dimension D."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, products: torch.dtype | None = None) -> None:
+        """`products`: precision of the layers' matrix products; None = that of the model."""
         config, decoder = model.config.get_text_config(), model.get_decoder()
+        self._products: Final = products or model.dtype
         self._num_heads, self._num_kv_heads = config.num_attention_heads, config.num_key_value_heads
         self._head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self._embedding = decoder.embed_tokens.weight
@@ -200,10 +206,10 @@ class LeanForward:
             qkv, gate_up = qkv * before, gate_up * between
         gate_up_bias = None if mlp.gate_proj.bias is None else torch.cat([mlp.gate_proj.bias, mlp.up_proj.bias])
         return _Layer(
-            qkv=_linear(qkv, torch.cat(biases) if has_bias else None),
-            out=_linear(attention.o_proj.weight, attention.o_proj.bias),
-            gate_up=_linear(gate_up, gate_up_bias),
-            down=_linear(mlp.down_proj.weight, mlp.down_proj.bias),
+            qkv=_linear(qkv, torch.cat(biases) if has_bias else None, self._products),
+            out=_linear(attention.o_proj.weight, attention.o_proj.bias, self._products),
+            gate_up=_linear(gate_up, gate_up_bias, self._products),
+            down=_linear(mlp.down_proj.weight, mlp.down_proj.bias, self._products),
             head_norm=head_norm,
             norms=(None, None) if self._is_folded else (before, between),
         )
@@ -215,8 +221,11 @@ class LeanForward:
         return heads.transpose(1, 2).reshape(rows.shape)
 
 
-def make_lean(model: Any) -> LeanForward | None:
-    """The lean pass of a loaded model; None where it does not know the architecture, or does not come to the same."""
+def make_lean(model: Any, *, products: torch.dtype | None = None) -> LeanForward | None:
+    """The lean pass of a loaded model; None where it does not know the architecture, or does not come to the same.
+
+    `products`: see `LeanForward`; for a model in float32 on a CPU only.
+    """
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     is_known = config.model_type in KNOWN and config.hidden_act == "silu" and kinds == {"full_attention"}
@@ -224,8 +233,8 @@ def make_lean(model: Any) -> LeanForward | None:
         return None
     try:
         with torch.inference_mode():
-            lean = LeanForward(model)
-            excuse = _compare(model, lean)
+            lean = LeanForward(model, products=products)
+            excuse = _compare(model, lean, products or model.dtype)
     except torch.OutOfMemoryError:
         excuse = "does not fit into memory beside the model"
     if excuse:
@@ -234,22 +243,31 @@ def make_lean(model: Any) -> LeanForward | None:
     return lean
 
 
-def _compare(model: Any, lean: LeanForward) -> str:
+def _compare(model: Any, lean: LeanForward, products: torch.dtype) -> str:
     """Why `lean` does not come to the same as the modules of transformers; empty = it does.
 
     In half precision the two round differently, and what is right is neither: both are compared with a copy in float32.
     """
-    modules = _check_log_probs(TransformersForward(model), model)
     ours = _check_log_probs(lean, model)
-    if model.dtype is torch.float32:
-        return _excuse(ours, modules)
-    exact = copy.deepcopy(model).float()
+    if products is torch.float32:
+        return _excuse(ours, _check_log_probs(TransformersForward(model), model))
+    exact, half = (_in_precision(model, dtype) for dtype in (torch.float32, products))
     truth = _check_log_probs(TransformersForward(exact), exact)
     if excuse := _excuse(_check_log_probs(LeanForward(exact), exact), truth):
         return excuse
+    modules = _check_log_probs(TransformersForward(half), half)
     theirs, own = (float((found - truth).square().mean().sqrt()) for found in (modules, ours))
     is_near = own <= _ROUNDING * theirs + _TOLERANCE["cpu"]
     return "" if is_near else f"is off by {own:.2g} (RMS) where transformers is off by {theirs:.2g}"
+
+
+def _in_precision(model: Any, dtype: torch.dtype) -> Any:
+    """The model, or a copy in another precision, but for the frequencies of its positions."""
+    if model.dtype is dtype:
+        return model
+    other = copy.deepcopy(model).to(dtype)
+    other.get_decoder().rotary_emb.inv_freq = model.get_decoder().rotary_emb.inv_freq
+    return other
 
 
 def _excuse(found: torch.Tensor, truth: torch.Tensor) -> str:
@@ -287,18 +305,25 @@ def _bias(linear: Any) -> torch.Tensor:
     return torch.zeros(linear.out_features, dtype=linear.weight.dtype, device=linear.weight.device)
 
 
-def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
+def _linear(weight: torch.Tensor, bias: torch.Tensor | None, products: torch.dtype) -> Linear:
     """x -> x W^T + b; on a CPU in the layout that oneDNN likes best, which is kept instead of W."""
     weight = weight.detach().contiguous()
     if weight.device.type != "cpu" or weight.dtype is not torch.float32 or not torch.backends.mkldnn.is_available():
         return lambda x: functional.linear(x, weight, bias)
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight, _PACKED_FOR_ROWS)
-    return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.to(products), _PACKED_FOR_ROWS)
+    if products is torch.float32:
+        return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+
+    def rounded(x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x.to(products), packed, None, "none", [], "").float()
+        return y if bias is None else y + bias
+
+    return rounded
 
 
 def _wide_linear(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
-    """As `_linear`; on a GPU in half precision its sums are handed over as they are, in float32."""
+    """As `_linear` in the precision of W; on a GPU in half precision its sums are handed over as they are, in float32."""
     if weight.device.type != "cuda" or weight.dtype is torch.float32 or bias is not None:
-        return _linear(weight, bias)
+        return _linear(weight, bias, weight.dtype)
     transposed = weight.detach().T
     return lambda x: torch.mm(x, transposed, out_dtype=torch.float32)

@@ -16,15 +16,17 @@ class Limits(NamedTuple):
     read_bytes_per_s: float
     """Reading memory, as decoding reads weights."""
     float_ops_per_s: float
-    """A large matrix product in the precision of the engine: float32 on a CPU, bfloat16 on a GPU."""
+    """A large matrix product in the precision of the engine (`ranker.backends.device.product_dtype`)."""
 
 
 def measure_limits() -> Limits:
     """A few seconds. Random numbers: zeros are multiplied faster. On a GPU, memory is copied, and both ways count."""
     import torch
 
+    from ranker.backends.device import product_dtype
+
     is_gpu = torch.cuda.is_available()
-    device, dtype = ("cuda", torch.bfloat16) if is_gpu else ("cpu", torch.float32)
+    device, dtype = "cuda" if is_gpu else "cpu", product_dtype()
     num_bytes, side = (_GPU_BYTES, _GPU_SIDE) if is_gpu else (_BYTES, _SIDE)
     numbers = torch.ones(num_bytes // 4, device=device)
     left, right = (torch.randn(side, side, dtype=dtype, device=device) for _ in range(2))

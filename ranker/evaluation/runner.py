@@ -150,7 +150,7 @@ class _Run:
             updated_at=now,
             commands=tuple(commands),
             versions=_versions(),
-            machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+            machine=_machine(has_models=any(s.info.kind == "model" for plan in plans for s in plan.systems)),
             num_draws=NUM_DRAWS,
             datasets=old.datasets if old else (),
             systems=old.systems if old else (),
@@ -320,6 +320,15 @@ def _replaced(records: tuple[Named, ...], new: Named) -> tuple[Named, ...]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _machine(*, has_models: bool) -> str:
+    words = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
+    if not has_models:
+        return words
+    from ranker.backends.device import device_words
+
+    return f"{words}; {device_words()}"
 
 
 def _versions() -> dict[str, str]:

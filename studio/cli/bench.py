@@ -189,26 +189,37 @@ def _setting(arguments: argparse.Namespace, card: "ModelCard") -> dict[str, Any]
 
     import torch
 
+    from ranker.backends.device import device_words
+
     has_gpu = torch.cuda.is_available()
+    weight_bytes, kept_bytes = _bytes_a_step_reads(card)
     return {
         "made": datetime.now(UTC).isoformat(timespec="minutes"),
         "model": card.name,
         "parameters": card.num_parameters or 0,
-        "bytes_per_parameter": 2 if has_gpu else 4,
-        "key_value_bytes_per_token": _key_value_bytes(Path(card.directory), 2 if has_gpu else 4),
+        "bytes_per_parameter": weight_bytes,
+        "key_value_bytes_per_token": kept_bytes,
         "thought": f"{arguments.think_tokens} tokens",
         "in flight in bulk": arguments.bulk_tasks or (256 if has_gpu else 12),
-        "device": torch.cuda.get_device_name() if has_gpu else f"CPU, {torch.backends.cpu.get_cpu_capability()}",
+        "device": device_words(),
         "threads": torch.get_num_threads(),
         "load at the end": f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
         "versions": f"Python {platform.python_version()}, torch {version('torch')}, transformers {version('transformers')}",
     }
 
 
-def _key_value_bytes(directory: Path, num_bytes: int) -> int:
-    """Of one token in all layers."""
+def _bytes_a_step_reads(card: "ModelCard") -> tuple[float, int]:
+    """Of a weight, on average, and of the keys and values of one token: on a CPU only the layers' matrices are narrow."""
+    import torch
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(directory, local_files_only=True).get_text_config()
+    from ranker.backends.device import product_dtype
+
+    config = AutoConfig.from_pretrained(card.directory, local_files_only=True).get_text_config()
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * num_bytes)
+    narrow = product_dtype().itemsize
+    wide = narrow if torch.cuda.is_available() else torch.float32.itemsize
+    num_parameters = card.num_parameters or 0
+    num_wide = min(num_parameters, config.vocab_size * config.hidden_size)
+    weight_bytes = narrow + (wide - narrow) * num_wide / max(num_parameters, 1)
+    return round(weight_bytes, 2), int(2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * wide)

@@ -47,7 +47,7 @@ def test_packed_scores_are_those_of_the_engine(toy, toy_model_dir: Path) -> None
     examples = [example(("a", "b", "c")), example(("b", "c")), example(("c", "a", "b"), Mode.DIRECT)]
     packed = pack_titles([encoder.title_row(e) for e in examples])
     found = score_titles(model, packed).split(packed.pool_sizes)
-    backend = load_local(toy_model_dir, name="toy")
+    backend = load_local(toy_model_dir, name="toy", dtype=torch.float32)
     for scores, one in zip(found, examples, strict=True):
         prompt = close_thought(one.render(backend.chat_text), "")
         request = ScoreRequest(prompt=prompt, continuations=tuple(c.title for c in one.candidates))
@@ -59,7 +59,7 @@ def test_packed_scores_are_those_of_the_engine(toy, toy_model_dir: Path) -> None
 
 def test_softmax_of_the_scores_is_the_probability_of_a_scored_decision(toy, toy_model_dir: Path) -> None:
     model, encoder = toy
-    step = rank(TASK, load_local(toy_model_dir, name="toy"), RankConfig(think_tokens=0)).steps[0]
+    step = rank(TASK, load_local(toy_model_dir, name="toy", dtype=torch.float32), RankConfig(think_tokens=0)).steps[0]
     packed = pack_titles([encoder.title_row(example(step.pool))])
     probabilities = score_titles(model, packed).softmax(-1).tolist()
     assert step.probabilities is not None
@@ -71,7 +71,7 @@ def test_what_is_trained_by_likelihood_is_what_decides_by_likelihood(toy, toy_mo
     model, encoder = toy
     task = TASK.model_copy(update={"domain": domain, "history": ("Ran (1985)", "Rope")})
     config = RankConfig(mode=Mode.ITERATIVE, answer_format=AnswerFormat.LIKELIHOOD)
-    step = rank(task, load_local(toy_model_dir, name="toy"), config).steps[0]
+    step = rank(task, load_local(toy_model_dir, name="toy", dtype=torch.float32), config).steps[0]
     by_likelihood = Encoder(encoder.tokenizer, AnswerFormat.LIKELIHOOD)
     one = example(step.pool).model_copy(update={"task": task})
     packed = pack_titles([by_likelihood.title_row(one), encoder.title_row(example(("a", "c")))])

@@ -107,6 +107,43 @@ def test_half_precision_is_as_near_to_float32_as_transformers(name: str) -> None
     assert make_lean(half) is None
 
 
+needs_bfloat16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no products of bfloat16"
+)
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("name", MODELS)
+def test_products_in_bfloat16_are_nearer_to_float32_than_a_model_in_bfloat16(name: str) -> None:
+    """Only what goes into the layers' matrices is rounded; head, norms, residuals, keys and values are not."""
+    model = make_model(*MODELS[name])
+    half = make_model(*MODELS[name]).bfloat16()
+    half.get_decoder().rotary_emb.inv_freq = model.get_decoder().rotary_emb.inv_freq
+    lean = make_lean(model, products=torch.bfloat16)
+    assert lean is not None
+    ids, at = torch.randint(0, 97, (1, 40), generator=torch.Generator().manual_seed(1)), torch.arange(40)[None]
+    mask = torch.ones(1, 40, 40, dtype=torch.bool).tril()
+    found = {}
+    with torch.inference_mode():
+        for kind, forward, of in (
+            ("exact", TransformersForward(model), model),
+            ("ours", lean, model),
+            ("half", TransformersForward(half), half),
+        ):
+            rows = KeyValueRows(of.config, 2, dtype=of.dtype, device=torch.device("cpu"))
+            rows.grow(40, 0)
+            found[kind] = forward.logits(forward.extend(ids, at, at, mask, rows, 0)[0]).float().log_softmax(-1)
+    ours, theirs = ((found[kind] - found["exact"]).square().mean().sqrt() for kind in ("ours", "half"))
+    assert 0 < ours < theirs
+
+
+@needs_bfloat16
+def test_a_pass_in_bfloat16_that_does_something_else_is_found_out() -> None:
+    model = make_model(*MODELS["llama"])
+    model.get_decoder().layers[1].mlp.register_forward_hook(lambda _module, _inputs, output: output * 1.5)
+    assert make_lean(model, products=torch.bfloat16) is None
+
+
 def test_what_it_does_not_know_is_left_to_transformers() -> None:
     assert make_lean(make_model(Olmo2ForCausalLM, Olmo2Config(**SHAPE))) is None
     assert make_lean(make_model(LlamaForCausalLM, LlamaConfig(**SHAPE, hidden_act="gelu"))) is None
