@@ -5,13 +5,24 @@ here every model that ties for the best gain is relevant, ties are counted, and 
 and is left out unless asked for.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from ranker.datasets.building import Builder, BuildOptions, Built, Tally, group_random, query_group, shuffled
+from ranker.datasets.building import (
+    Builder,
+    BuildOptions,
+    Built,
+    Tally,
+    group_random,
+    query_group,
+    shuffled,
+    side_of,
+)
 from ranker.datasets.taskrows import make_task
 from ranker.errors import DatasetError
 
@@ -23,6 +34,8 @@ _CRITERIA: Mapping[str, str] = {
     "cost": "the cheapest model that still answers this question well",
 }
 _TIE = 1e-9
+_PRIOR_QUERIES = 20
+"""Queries of all benchmarks that count as much as the ones of its own, where little is known of a model (`typical`)."""
 
 
 class Answer(NamedTuple):
@@ -66,8 +79,10 @@ class RoutingOptions(BuildOptions):
     """Weight of the score; None = the scenario's."""
     b: float | None = Field(None, ge=0)
     """Weight of the cost, which is scaled to 0..1 over the whole source; None = the scenario's."""
-    relevance: Literal["best", "graded"] = "best"
-    """`best`: gain 1 for each model that ties for the best; `graded`: all models, scaled to 0..1 within the query."""
+    relevance: Literal["best", "graded", "typical"] = "best"
+    """`best`: gain 1 for each model that ties for the best; `graded`: all models, scaled to 0..1 within the query; `typical`: how
+    often each is among the best on the training side's queries of the same benchmark, scaled likewise: something to learn
+    from, with less noise than one query has, and nothing to be measured by."""
     keep_tied: bool = False
     """Keep queries on which all models tie (they get no relevance)."""
     exclude_tasks: str = ""
@@ -87,6 +102,8 @@ def build_routing(raw: RoutingTable, options: RoutingOptions, tally: Tally) -> I
     if b > 0 and raw.cost_note:
         tally.note(raw.cost_note)
     excluded = {name.strip() for name in options.exclude_tasks.split(",") if name.strip()}
+    gains_of = partial(_gains, options=options, low=low, span=span)
+    typical = _typical(raw, options, gains_of, excluded) if options.relevance == "typical" else {}
     seen: set[str] = set()
     for query in raw.queries():
         tally.add("queries_read")
@@ -96,8 +113,8 @@ def build_routing(raw: RoutingTable, options: RoutingOptions, tally: Tally) -> I
         if len(query.answers) < 2:
             tally.add("queries_left_out_one_model")
             continue
-        gains = {m: _gain(query, answer, options, low, span) for m, answer in query.answers.items()}
-        best = [m for m, gain in gains.items() if gain >= max(gains.values()) - _TIE]
+        gains = gains_of(query)
+        best = _best(gains)
         tally.add("queries_best_tied", len(best) > 1)
         if len(best) == len(gains):
             tally.add("queries_all_tied")
@@ -107,7 +124,8 @@ def build_routing(raw: RoutingTable, options: RoutingOptions, tally: Tally) -> I
         if task_id in seen:
             raise DatasetError(f"{query.place}: field 'query_id': {task_id!r} appears again: make ids unique")
         seen.add(task_id)
-        yield Built(query_group(query.query), _task(raw, query, gains, best, options), query.split)
+        grades = typical[query.task_name] if typical else None
+        yield Built(query_group(query.query), _task(raw, query, gains, grades, options), query.split)
 
 
 def _cost_scale(raw: RoutingTable) -> tuple[float, float]:
@@ -123,15 +141,54 @@ def _cost_scale(raw: RoutingTable) -> tuple[float, float]:
     return (low, (high - low) or 1.0) if low <= high else (0.0, 1.0)
 
 
-def _gain(query: RoutedQuery, answer: Answer, options: RoutingOptions, low: float, span: float) -> float:
+def _gains(query: RoutedQuery, *, options: RoutingOptions, low: float, span: float) -> dict[str, float]:
     a, b = options.weights
-    if b == 0 or answer.cost is None:
-        return a * answer.score
-    return a * answer.score - b * (answer.cost - low) / span
+    scaled = {m: 0.0 if b == 0 or x.cost is None else (x.cost - low) / span for m, x in query.answers.items()}
+    return {m: a * answer.score - b * scaled[m] for m, answer in query.answers.items()}
+
+
+def _best(gains: Mapping[str, float]) -> list[str]:
+    return [m for m, gain in gains.items() if gain >= max(gains.values()) - _TIE]
+
+
+def _typical(
+    raw: RoutingTable,
+    options: RoutingOptions,
+    gains_of: Callable[[RoutedQuery], dict[str, float]],
+    excluded: Collection[str],
+) -> Mapping[str, Mapping[str, float]]:
+    """Benchmark -> model -> how often it is among the best on the training side, drawn towards its share over all of them."""
+    asked: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    best: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    names: dict[str, None] = {}
+    for query in raw.queries():
+        if query.task_name in excluded or len(query.answers) < 2:
+            continue
+        names.setdefault(query.task_name)
+        named = query.split if options.published_split else None
+        is_test = (named or side_of(query_group(query.query), options.seed, options.test_share)) == "test"
+        gains = gains_of(query)
+        winners = _best(gains)
+        if not is_test and len(winners) < len(gains):
+            asked[query.task_name].update(gains.keys())
+            best[query.task_name].update(winners)
+    all_asked, all_best = (sum(counts.values(), Counter()) for counts in (asked, best))
+    overall = {m: all_best[m] / n for m, n in all_asked.items()}
+    return {
+        name: {
+            m: (best[name][m] + _PRIOR_QUERIES * share) / (asked[name][m] + _PRIOR_QUERIES)
+            for m, share in overall.items()
+        }
+        for name in names
+    }
 
 
 def _task(
-    raw: RoutingTable, query: RoutedQuery, gains: Mapping[str, float], best: list[str], options: RoutingOptions
+    raw: RoutingTable,
+    query: RoutedQuery,
+    gains: Mapping[str, float],
+    typical: Mapping[str, float] | None,
+    options: RoutingOptions,
 ) -> Any:
     rng = group_random(options.seed, "order", query.query_id)
     candidates = []
@@ -148,19 +205,23 @@ def _task(
         "domain": "routing",
         "query": query.query,
         "candidates": candidates,
-        "relevance": _relevance(gains, best, options),
+        "relevance": _relevance(gains, typical, options),
         "criterion": _CRITERIA[options.scenario] if options.a is None and options.b is None else None,
     }
     return make_task(values, query.place or raw.place)
 
 
-def _relevance(gains: Mapping[str, float], best: list[str], options: RoutingOptions) -> dict[str, float]:
+def _relevance(
+    gains: Mapping[str, float], typical: Mapping[str, float] | None, options: RoutingOptions
+) -> dict[str, float]:
+    best = _best(gains)
     if len(best) == len(gains):
         return {}
     if options.relevance == "best":
         return dict.fromkeys(sorted(best), 1.0)
-    low, high = min(gains.values()), max(gains.values())
-    return {m: round((gains[m] - low) / (high - low), 6) for m in sorted(gains) if gains[m] > low}
+    graded = gains if typical is None else {m: typical.get(m, 0.0) for m in gains}
+    low, high = min(graded.values()), max(graded.values())
+    return {m: round((graded[m] - low) / (high - low), 6) for m in sorted(graded) if graded[m] > low}
 
 
 ROUTING = Builder(name="routing", group="query", options=RoutingOptions, build=build_routing)

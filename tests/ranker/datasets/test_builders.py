@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ranker.datasets.building import BuildOptions, Built, Tally, keep_side, parse_options, side_of
+from ranker.datasets.building import BuildOptions, Built, Tally, keep_side, parse_options, query_group, side_of
 from ranker.datasets.interactions import Interactions, Item, RecommendationOptions, build_recommendation
 from ranker.datasets.passages import JudgedQuery, Judgements, Passage, PassageOptions, build_passages
 from ranker.datasets.questions import Question, QuestionOptions, Questions, build_questions
@@ -178,6 +178,31 @@ def test_graded_relevance_and_excluded_benchmarks() -> None:
     tasks, tally = routed(rows, exclude_tasks="mmlu, qa")
     assert not tasks
     assert tally.counts["queries_left_out_task"] == 1
+
+
+def test_typical_relevance_is_how_often_a_model_is_best_on_the_training_sides_queries_of_a_benchmark() -> None:
+    """On `code` c is best, on `chat` a is; b never is. What is on the test side decides nothing."""
+
+    def winner(kind: str, query: str) -> str:
+        return "b" if side_of(query_group(query), 0, 0.2) == "test" else {"code": "c", "chat": "a"}[kind]
+
+    queries = [
+        RoutedQuery(q, q, {m: Answer(float(m == winner(kind, q))) for m in "abc"}, kind)
+        for kind in ("code", "chat")
+        for q in (f"{kind} {i}" for i in range(60))
+    ]
+
+    def build(**options: Any) -> dict[str, RankingTask]:
+        table = RoutingTable(queries=lambda: iter(queries))
+        built = build_routing(table, RoutingOptions(relevance="typical", **options), Tally())
+        return {b.task.task_id: b.task for b in built}
+
+    for task_id, task in build().items():
+        first, second = ("c", "a") if task_id.startswith("code") else ("a", "c")
+        assert set(task.relevance) == {first, second}
+        assert 0 < task.relevance[second] < 0.5 < task.relevance[first] == 1.0
+    with_all = build(test_share=0.0)  # now those are on the training side too
+    assert all("b" in task.relevance for task in with_all.values())
 
 
 def test_a_cost_scenario_without_costs_is_refused() -> None:
