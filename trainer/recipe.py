@@ -175,13 +175,13 @@ _ROUTING: Final = Stage(
     ),
     config={
         **_BY_PAIRS,
-        "examples": {"num_examples": 4_800, "min_pool": 5, **_ANY_OTHERS},
+        "examples": {"num_examples": 1_920, "min_pool": 5, **_ANY_OTHERS},
         "optimizer": {
             "learning_rate": 3e-4,
             "schedule": "linear",
             "warmup_steps": 10,
-            "batch_size": 32,
-            "max_steps": 150,
+            "batch_size": 16,
+            "max_steps": 120,
         },
         "max_prompt_tokens": 700,
         "save_every": 30,

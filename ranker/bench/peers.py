@@ -43,14 +43,17 @@ class Peer(NamedTuple):
 
 
 def open_generate(directory: Path) -> Peer:
-    """Plain Hugging Face `generate` on the same directory."""
+    """Plain Hugging Face `generate` on the same directory, in the precision of our products."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from ranker.backends.device import product_dtype
+
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(directory, local_files_only=True, use_safetensors=True, dtype=dtype)
+    model = AutoModelForCausalLM.from_pretrained(
+        directory, local_files_only=True, use_safetensors=True, dtype=product_dtype()
+    )
     model = model.to(device).eval()
 
     def ask(prompt: Prompt, think_tokens: int) -> Cost:
