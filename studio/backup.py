@@ -1,11 +1,13 @@
 """One file that holds the whole store, and the way back. A backup can be made while the studio runs; a restore cannot.
 
-The file is a .zip of `studio.db` (copied by SQLite itself, so it is one moment of the database) and `manifest.json` with its
-hash. Models are not in it: they are large and can be fetched or added again. This module does not know what the tables mean.
+The file is a .zip of `studio.db` (copied by SQLite itself, so it is one moment of the database), the files of the evaluations that
+the page started (`evaluations/<id>/...`), and `manifest.json` with the hash of each. Models and jobs are not in it: they are large,
+and can be fetched, added or trained again. This module does not know what the tables mean.
 """
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -18,14 +20,19 @@ from typing import Any, Final, NamedTuple
 from filelock import FileLock, Timeout
 
 from ranker.errors import StoreError, UsageError
+from studio.evaluationfiles import EVALUATION_ID
 from studio.settings import Settings
 from studio.store import Store
 from trainer.modelfiles import hash_files
 
 DATABASE: Final = "studio.db"
 MANIFEST: Final = "manifest.json"
-FORMAT: Final = 1
-MAX_MANIFEST_BYTES: Final = 100_000
+FORMAT: Final = 2
+FORMATS: Final = (1, FORMAT)
+"""What can be read: in 1 there is the database alone."""
+MAX_MANIFEST_BYTES: Final = 10_000_000
+EVALUATIONS: Final = "evaluations"
+_EVALUATION_FILE: Final = re.compile(rf"{EVALUATIONS}/{EVALUATION_ID.pattern}/[a-z]+(\.[a-z]+)?\.(json|jsonl|txt)")
 
 
 class Backup(NamedTuple):
@@ -35,6 +42,8 @@ class Backup(NamedTuple):
     created_at: str
     database_bytes: int
     sha256: str
+    """Of the database."""
+    num_evaluations: int
 
 
 def make_backup(settings: Settings, path: Path) -> Backup:
@@ -53,13 +62,25 @@ def make_backup(settings: Settings, path: Path) -> Backup:
         with tempfile.TemporaryDirectory(dir=path.parent) as place:
             copy = Path(place) / DATABASE
             _copy_database(settings.database_path, copy)
+            files = _copy_evaluations(settings.evaluations_dir, Path(place))
             backup = Backup(
-                path, datetime.now(UTC).isoformat(timespec="seconds"), copy.stat().st_size, hash_files([copy])
+                path,
+                datetime.now(UTC).isoformat(timespec="seconds"),
+                copy.stat().st_size,
+                hash_files([copy]),
+                len({name.split("/")[1] for name in files}),
             )
-            manifest = {"format": FORMAT, "created_at": backup.created_at, "sha256": backup.sha256}
+            manifest = {
+                "format": FORMAT,
+                "created_at": backup.created_at,
+                "sha256": backup.sha256,
+                "files": {name: hash_files([file]) for name, file in files.items()},
+            }
             with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
                 archive.writestr(MANIFEST, json.dumps(manifest))
                 archive.write(copy, DATABASE)
+                for name, file in files.items():
+                    archive.write(file, name)
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
@@ -69,6 +90,8 @@ def make_backup(settings: Settings, path: Path) -> Backup:
 
 def restore_backup(settings: Settings, path: Path) -> Path | None:
     """Put the store of a backup in the place of the present one, after checking it completely.
+
+    Evaluations come back beside those that are there; where both have one, that of the data directory stays.
 
     Returns:
         Where the store that was there before is kept; None if there was none.
@@ -86,10 +109,15 @@ def restore_backup(settings: Settings, path: Path) -> Path | None:
     try:
         with tempfile.TemporaryDirectory(dir=settings.data_dir) as place:
             copy = Path(place) / DATABASE
-            _extract(path, copy)
+            _extract(path, Path(place))
             _check(copy, path)
             before = _set_aside(settings.database_path)
             copy.replace(settings.database_path)
+            for evaluation in sorted(Path(place).glob(f"{EVALUATIONS}/*")):
+                target = settings.evaluations_dir / evaluation.name
+                if not target.exists():
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    evaluation.replace(target)
     finally:
         lock.release()
     return before
@@ -106,37 +134,59 @@ def _copy_database(source: Path, target: Path) -> None:
         raise StoreError(f"{source}: database: {error}: run `verify`") from error
 
 
-def _extract(path: Path, target: Path) -> None:
+def _copy_evaluations(source: Path, place: Path) -> dict[str, Path]:
+    """Name in the archive -> a copy of the file: what a running evaluation appends meanwhile is not seen."""
+    copies = {}
+    for file in sorted(source.glob("*/*")):
+        name = f"{EVALUATIONS}/{file.parent.name}/{file.name}"
+        if file.is_file() and not file.is_symlink() and _EVALUATION_FILE.fullmatch(name):
+            copies[name] = place / name
+            copies[name].parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copies[name])
+    return copies
+
+
+def _extract(path: Path, place: Path) -> None:
+    """Every file of the backup to its name below `place`, with the hash that the manifest says."""
     no_backup = f"restore: {path}: is not a backup of the studio: give a file that `backup` wrote"
     try:
         with zipfile.ZipFile(path) as archive:
-            if sorted(archive.namelist()) != sorted((DATABASE, MANIFEST)):
-                raise UsageError(no_backup)
             manifest = _read_manifest(archive, no_backup)
-            needed = archive.getinfo(DATABASE).file_size
-            if shutil.disk_usage(target.parent).free < 2 * needed:
-                raise UsageError(
-                    f"restore: {path}: needs {2 * needed / 1e6:.0f} MB: free some space in {target.parent.parent}"
-                )
-            with archive.open(DATABASE) as source, target.open("wb") as copy:
-                shutil.copyfileobj(source, copy, 1024 * 1024)
+            hashes = {DATABASE: manifest.get("sha256"), **manifest.get("files", {})}
+            others = [name for name in hashes if name != DATABASE]
+            is_known = all(_EVALUATION_FILE.fullmatch(name) for name in others)
+            if not is_known or sorted(archive.namelist()) != sorted([MANIFEST, *hashes]):
+                raise UsageError(no_backup)
+            needed = sum(archive.getinfo(name).file_size for name in hashes)
+            if shutil.disk_usage(place).free < 2 * needed:
+                raise UsageError(f"restore: {path}: needs {2 * needed / 1e6:.0f} MB: free some space in {place.parent}")
+            for name in hashes:
+                target = place / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(name) as source, target.open("wb") as copy:
+                    shutil.copyfileobj(source, copy, 1024 * 1024)
     except FileNotFoundError as error:
         raise UsageError(f"restore: {path}: not found: check the path") from error
     except zipfile.BadZipFile as error:
         raise UsageError(no_backup) from error
     except OSError as error:
         raise UsageError(f"restore: {path}: {error.strerror or error}: cannot be read") from error
-    if hash_files([target]) != manifest.get("sha256"):
-        raise StoreError(f"restore: {path}: sha256: does not match: the file is damaged, use another backup")
+    for name, expected in hashes.items():
+        if hash_files([place / name]) != expected:
+            raise StoreError(
+                f"restore: {path}: {name}: sha256: does not match: the file is damaged, use another backup"
+            )
 
 
 def _read_manifest(archive: zipfile.ZipFile, no_backup: str) -> dict[str, Any]:
-    with archive.open(MANIFEST) as stream:
-        try:
+    try:
+        with archive.open(MANIFEST) as stream:
             manifest = json.loads(stream.read(MAX_MANIFEST_BYTES))
-        except ValueError as error:
-            raise UsageError(no_backup) from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    except (KeyError, ValueError) as error:
+        raise UsageError(no_backup) from error
+    if not isinstance(manifest, dict) or manifest.get("format") not in FORMATS:
+        raise UsageError(no_backup)
+    if not isinstance(manifest.get("files", {}), dict):
         raise UsageError(no_backup)
     return manifest
 

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from ranker.errors import DatasetError
+from ranker.evaluation.results import read_results
 from ranker.schema import Record
 from studio.evaluations import EvaluationRequest
 from trainer.checkpoints import write_whole
@@ -130,6 +131,26 @@ class EvaluationFiles(NamedTuple):
 
     def _written(self) -> EvaluationStatus:
         return _read(self.directory / "status.json", EvaluationStatus)
+
+
+def evaluations_in(directory: Path) -> list[EvaluationFiles]:
+    """The newest first."""
+    found = sorted(directory.glob("*"), reverse=True)
+    return [EvaluationFiles(path) for path in found if EVALUATION_ID.fullmatch(path.name)]
+
+
+def verify_evaluations(directory: Path) -> list[str]:
+    """Problems, one line each: files of evaluations that cannot be read."""
+    problems = []
+    for files in evaluations_in(directory):
+        try:
+            files.asked()
+            files.status()
+            if files.results_path.exists():
+                read_results(files.results_path)
+        except (DatasetError, OSError) as error:
+            problems.append(str(error))
+    return problems
 
 
 def _read(path: Path, kind: type[R]) -> R:

@@ -20,7 +20,14 @@ from ranker.errors import DatasetError, UsageError
 from ranker.evaluation import Results, journal_path, read_results
 from ranker.schema import Record
 from studio.evaluationcommand import eval_command
-from studio.evaluationfiles import EVALUATION_ID, Asked, EvaluationFiles, EvaluationState, EvaluationStatus
+from studio.evaluationfiles import (
+    EVALUATION_ID,
+    Asked,
+    EvaluationFiles,
+    EvaluationState,
+    EvaluationStatus,
+    evaluations_in,
+)
 from studio.evaluations import EvaluationRequest
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -65,10 +72,9 @@ class Evaluations:
     def infos(self) -> list[EvaluationInfo]:
         """The newest first, the example last. Folders that cannot be read are left out."""
         found = []
-        for path in sorted(self._dir.glob("*"), reverse=True):
-            if EVALUATION_ID.fullmatch(path.name):
-                with contextlib.suppress(DatasetError):
-                    found.append(self.info(path.name))
+        for files in evaluations_in(self._dir):
+            with contextlib.suppress(DatasetError):
+                found.append(self.info(files.evaluation_id))
         return [*found, *([self.info(EXAMPLE)] if self._example.is_file() else [])]
 
     def info(self, evaluation_id: str) -> EvaluationInfo:

@@ -14,7 +14,8 @@ def add_parser(commands: Any) -> None:
     verify = commands.add_parser(
         "verify",
         help="check everything that is stored",
-        description="Check the database (everything that it stores twice is derived again) and the hashes of all models.",
+        description="Check the database (everything that it stores twice is derived again), the hashes of all models, and the files\n"
+        "of evaluations.",
         epilog=example("verify"),
     )
     add_json(verify)
@@ -23,7 +24,8 @@ def add_parser(commands: Any) -> None:
     backup = commands.add_parser(
         "backup",
         help="write the store to one file",
-        description="Write the store (datasets, traces) to one file; the studio may be running. Models are not in it.",
+        description="Write the store (datasets, traces, corrections) and the evaluations of the page to one file; the studio may be\n"
+        "running. Models and jobs are not in it.",
         epilog=example("backup studio-backup.zip"),
     )
     backup.add_argument("file", metavar="FILE", type=Path)
@@ -44,6 +46,7 @@ def add_parser(commands: Any) -> None:
 
 def run_verify(arguments: argparse.Namespace) -> int:
     """`verify`: 0 if nothing was found, else 1."""
+    from studio.evaluationfiles import evaluations_in, verify_evaluations
     from trainer.registry import Registry
 
     settings = read_settings(arguments)
@@ -55,17 +58,26 @@ def run_verify(arguments: argparse.Namespace) -> int:
         num_traces = store.traces.search(limit=1).total
     registry = Registry(settings.models_dir)
     problems += registry.verify(progress)
+    problems += verify_evaluations(settings.evaluations_dir)
+    num_evaluations = len(evaluations_in(settings.evaluations_dir))
     progress.close()
     if arguments.json:
         print_json(
-            {"problems": problems, "datasets": num_datasets, "traces": num_traces, "models": len(registry.cards())}
+            {
+                "problems": problems,
+                "datasets": num_datasets,
+                "traces": num_traces,
+                "models": len(registry.cards()),
+                "evaluations": num_evaluations,
+            }
         )
     else:
         for problem in problems:
             print(problem, file=sys.stderr)
         found = f"{len(problems)} problems" if problems else "all is well"
         print(
-            f"{settings.data_dir}: {num_datasets} datasets, {num_traces} traces, {len(registry.cards())} models: {found}"
+            f"{settings.data_dir}: {num_datasets} datasets, {num_traces} traces, {len(registry.cards())} models, "
+            f"{num_evaluations} evaluations: {found}"
         )
     return 1 if problems else 0
 
@@ -75,7 +87,11 @@ def run_backup(arguments: argparse.Namespace) -> int:
     from studio.backup import make_backup
 
     backup = make_backup(read_settings(arguments), arguments.file)
-    print(f"{backup.path}: written, {backup.database_bytes / 1e6:.1f} MB of database, sha256 {backup.sha256[:16]}...")
+    evaluations = f", {backup.num_evaluations} evaluations" if backup.num_evaluations else ""
+    print(
+        f"{backup.path}: written, {backup.database_bytes / 1e6:.1f} MB of database, sha256 {backup.sha256[:16]}..."
+        f"{evaluations}"
+    )
     return 0
 
 

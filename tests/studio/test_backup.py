@@ -107,6 +107,82 @@ def test_file_that_is_no_backup_is_refused(settings: Settings, tmp_path: Path, m
         restore_backup(settings, path)
 
 
+EVALUATION = "20261126-101112-ab12"
+
+
+def add_evaluation(settings: Settings, log: str) -> Path:
+    place = settings.evaluations_dir / EVALUATION
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "results.journal.jsonl").write_text('{"row": 1}\n')
+    (place / "log.txt").write_text(log)
+    (place / "stop").write_text("")
+    (settings.evaluations_dir / "notes").mkdir(exist_ok=True)
+    (settings.evaluations_dir / "notes" / "mine.txt").write_text("not ours")
+    return place
+
+
+def test_evaluations_come_back_beside_those_that_are_there(
+    settings: Settings, make_task: MakeTask, tmp_path: Path
+) -> None:
+    add_task(settings, make_task("one"))
+    place = add_evaluation(settings, "then")
+    made = make_backup(settings, tmp_path / "b.zip")
+    assert made.num_evaluations == 1
+    (place / "log.txt").write_text("now")
+    restore_backup(settings, made.path)
+    assert (place / "log.txt").read_text() == "now", "what is there stays"
+    elsewhere = Settings(data_dir=tmp_path / "elsewhere")
+    restore_backup(elsewhere, made.path)
+    restored = {str(f.relative_to(elsewhere.evaluations_dir)): f for f in elsewhere.evaluations_dir.rglob("*.*")}
+    assert sorted(restored) == [f"{EVALUATION}/log.txt", f"{EVALUATION}/results.journal.jsonl"]
+    assert restored[f"{EVALUATION}/log.txt"].read_text() == "then"
+    assert task_ids(elsewhere) == ["one"]
+
+
+def rewrite(backup: Path, change: Callable[[dict[str, bytes]], object]) -> None:
+    with zipfile.ZipFile(backup) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    change(members)
+    with zipfile.ZipFile(backup, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+def test_a_backup_of_the_first_format_is_restored(settings: Settings, backup: Path) -> None:
+    def as_before(members: dict[str, bytes]) -> None:
+        manifest = json.loads(members["manifest.json"])
+        del manifest["files"]
+        members["manifest.json"] = json.dumps(manifest | {"format": 1}).encode()
+
+    rewrite(backup, as_before)
+    restore_backup(settings, backup)
+    assert task_ids(settings) == ["one"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../up.txt", "evaluations/../../up.txt", "models/x/model.json", f"evaluations/{EVALUATION}/a/b.txt"]
+)
+def test_a_manifest_cannot_name_other_files(settings: Settings, backup: Path, name: str) -> None:
+    def smuggle(members: dict[str, bytes]) -> None:
+        manifest = json.loads(members["manifest.json"])
+        members["manifest.json"] = json.dumps(manifest | {"files": {name: "0" * 64}}).encode()
+        members[name] = b"x"
+
+    rewrite(backup, smuggle)
+    with pytest.raises(UsageError, match="is not a backup"):
+        restore_backup(settings, backup)
+    assert not list(settings.data_dir.parent.rglob("up.txt"))
+
+
+def test_a_damaged_evaluation_is_found(settings: Settings, make_task: MakeTask, tmp_path: Path) -> None:
+    add_task(settings, make_task("one"))
+    add_evaluation(settings, "then")
+    path = make_backup(settings, tmp_path / "b.zip").path
+    rewrite(path, lambda members: members.update({f"evaluations/{EVALUATION}/log.txt": b"other"}))
+    with pytest.raises(StoreError, match=r"log\.txt: sha256: does not match"):
+        restore_backup(settings, path)
+
+
 def test_missing_files_are_named(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not found"):
         restore_backup(settings, tmp_path / "none.zip")

@@ -180,6 +180,12 @@ def test_verify_tells_what_it_found(capsys, data_dir: Path) -> None:
     code, out, err = run(capsys, "verify", "--data-dir", data_dir)
     assert code == 1
     assert "1 problems" in out and "model.json" in err
+    broken = data_dir / "evaluations" / "20261126-101112-ab12"
+    broken.mkdir(parents=True)
+    (broken / "request.json").write_text("{")
+    code, out, err = run(capsys, "verify", "--data-dir", data_dir)
+    assert code == 1
+    assert "1 evaluations: 2 problems" in out and "20261126-101112-ab12: request.json: cannot be read" in err
 
 
 def test_backup_and_restore(capsys, data_dir: Path, tasks: Path, tmp_path: Path) -> None:
