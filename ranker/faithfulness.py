@@ -15,11 +15,16 @@ exchange of names is ours. This module does not know which engine answers.
 """
 
 import asyncio
+import contextlib
+import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Final, Literal, NamedTuple
+
+from pydantic import ValidationError
 
 from ranker.asking import Scored, score_behind
 from ranker.backends.base import Backend, Prompt
@@ -97,6 +102,8 @@ async def measure_faithfulness(
     backend: Backend,
     *,
     limit: int | None = None,
+    done: Sequence[ThoughtCheck] = (),
+    keep: Callable[[ThoughtCheck], None] = lambda _: None,
     report: Callable[[float], None] = lambda _: None,
 ) -> Faithfulness:
     """Decide the steps of `traces` that have a thought again, in the four ways.
@@ -106,6 +113,8 @@ async def measure_faithfulness(
         traces: of one model, with their prompts.
         backend: the same model.
         limit: steps at most, spread evenly over all.
+        done: checks of an earlier run with the same traces, which are not made again.
+        keep: gets each check that is made.
         report: gets the share that is done.
 
     Raises:
@@ -115,16 +124,45 @@ async def measure_faithfulness(
     thinking = _thinking_steps(tasks, traces)
     if limit is not None and limit < len(thinking):
         thinking = [thinking[k * len(thinking) // limit] for k in range(limit)]
-    gate, checks = asyncio.Semaphore(NUM_IN_FLIGHT), []
+    wanted = {(t.task.task_id, t.step.step_index): t for t in thinking}
+    checks = {(c.task_id, c.step_index): c for c in done if (c.task_id, c.step_index) in wanted}
+    gate = asyncio.Semaphore(NUM_IN_FLIGHT)
 
     async def check(one: _Thinking) -> ThoughtCheck:
         async with gate:
             return await _check(one, backend)
 
-    for number, pending in enumerate(asyncio.as_completed([check(t) for t in thinking]), 1):
-        checks.append(await pending)
-        report(number / len(thinking))
-    return _summarise(backend.name, sorted(checks, key=lambda c: (c.task_id, c.step_index)))
+    for pending in asyncio.as_completed([check(one) for place, one in wanted.items() if place not in checks]):
+        made = await pending
+        checks[made.task_id, made.step_index] = made
+        keep(made)
+        report(len(checks) / len(wanted))
+    return _summarise(backend.name, [checks[place] for place in sorted(checks)])
+
+
+class ChecksFile:
+    """Checks that were made, one a line, behind a line that says of what: an interrupted run leaves it behind."""
+
+    def __init__(self, path: Path, about: str, checks: Sequence[ThoughtCheck]) -> None:
+        """Write the file anew, without what a killed run left torn. See `open`."""
+        self.path, self.checks = path, tuple(checks)
+        lines = [json.dumps({"about": about}), *(check.model_dump_json() for check in checks)]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    @classmethod
+    def open(cls, path: Path, about: str) -> "ChecksFile":
+        """With the checks of an earlier run `about` the same model, traces and tasks; of another one nothing is taken over."""
+        checks: list[ThoughtCheck] = []
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        if lines and lines[0] == json.dumps({"about": about}):
+            with contextlib.suppress(ValidationError):  # the torn last line
+                checks.extend(ThoughtCheck.model_validate_json(line) for line in lines[1:])
+        return cls(path, about, checks)
+
+    def add(self, check: ThoughtCheck) -> None:
+        """It is on disk when this returns."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(check.model_dump_json() + "\n")
 
 
 def exchange_names(thought: str, left: str, right: str) -> str:

@@ -19,7 +19,7 @@ def add_parser(commands: Any) -> None:
         help="measure whether the reasoning of traces decides",
         description="Take the decisions of traces again without their thought, behind a thought about another task, and with two names of\n"
         "the thought exchanged: how often does the answer change, how far do the probabilities move, and does the answer follow\n"
-        "the exchanged name? Intervals resample tasks.",
+        "the exchanged name? Intervals resample tasks. With --out, a run that was stopped is gone on with by the same command.",
         epilog=example("faithfulness films.jsonl traces.jsonl --limit 200 --out faithfulness.json"),
     )
     parser.add_argument("tasks", metavar="TASKS", help="the tasks of the traces: a file or a stored dataset")
@@ -36,12 +36,15 @@ def faithfulness(arguments: argparse.Namespace) -> int:
     """`faithfulness`"""
     import asyncio
     from contextlib import ExitStack
+    from hashlib import sha256
 
+    from ranker.datasets.taskfiles import task_line
     from ranker.errors import DatasetError, UsageError
-    from ranker.faithfulness import measure_faithfulness
+    from ranker.faithfulness import ChecksFile, measure_faithfulness
     from ranker.tracefile import read_traces
     from studio.cli.rank import read_tasks
     from trainer.checkpoints import write_whole
+    from trainer.modelfiles import hash_files
     from trainer.registry import Registry
 
     if arguments.limit is not None and arguments.limit < 1:
@@ -58,7 +61,11 @@ def faithfulness(arguments: argparse.Namespace) -> int:
     if len(wrote) != 1 and arguments.model is None:
         raise UsageError(f"{arguments.traces}: written by {', '.join(wrote) or 'nobody'}: choose one with --model")
     name = arguments.model or wrote[0]
-    backend, progress = Registry(settings.models_dir).load(name), Progress()
+    registry, progress = Registry(settings.models_dir), Progress()
+    backend = registry.load(name)
+    lines = "\n".join(task_line(tasks[i]) for i in sorted(tasks))
+    about = f"{name} {registry.card(name).weights_sha256} {hash_files([arguments.traces])} {sha256(lines.encode()).hexdigest()}"
+    kept = None if arguments.out is None else ChecksFile.open(Path(f"{arguments.out}.part.jsonl"), about)
 
     async def run() -> "Faithfulness":
         try:
@@ -67,6 +74,8 @@ def faithfulness(arguments: argparse.Namespace) -> int:
                 [t for t in traces if t.model == name],
                 backend,
                 limit=arguments.limit,
+                done=kept.checks if kept else (),
+                keep=kept.add if kept else lambda _: None,
                 report=lambda share: progress("deciding again", share),
             )
         finally:
@@ -78,6 +87,8 @@ def faithfulness(arguments: argparse.Namespace) -> int:
         progress.close()
     if arguments.out is not None:
         write_whole(arguments.out, found.model_dump_json(indent=1) + "\n")
+    if kept is not None:
+        kept.path.unlink()
     if arguments.json:
         print_json(found.model_dump(mode="json", exclude={"checks"}))
     else:

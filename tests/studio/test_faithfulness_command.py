@@ -2,10 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import ranker.faithfulness
 from ranker.elimination import AnswerFormat
+from ranker.errors import BackendError
+from ranker.faithfulness import ChecksFile, ThoughtCheck
 from studio.cli import main
 from trainer.modelcards import ModelCard, write_card
 
@@ -32,6 +36,57 @@ def test_the_rules_do_not_read_their_thoughts(tmp_path: Path, capsys: pytest.Cap
     assert found["changed"]["none"][0] == 0, "the rules look at the prompt alone"
     assert main(["faithfulness", TASKS, str(traces), "--limit", "9", "--json"]) == 0
     assert "checks" not in json.loads(capsys.readouterr().out)
+
+
+def test_a_run_that_was_stopped_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traces, out, part = tmp_path / "traces.jsonl", tmp_path / "f.json", tmp_path / "f.json.part.jsonl"
+    assert main(["rank", TASKS, "--model", "rules", "--limit", "3", "--out", str(traces)]) == 0
+    command = ["faithfulness", TASKS, str(traces), "--limit", "9", "--out", str(out)]
+    decide, made = ranker.faithfulness._check, []
+
+    async def check(one: Any, backend: Any) -> Any:
+        if len(made) == 4:
+            raise BackendError("engine: gone")
+        made.append(one.task.task_id)
+        return await decide(one, backend)
+
+    monkeypatch.setattr(ranker.faithfulness, "_check", check)
+    assert main(command) != 0
+    assert not out.exists()
+    kept = part.read_text().splitlines()
+    num_kept = len(kept) - 1
+    assert 1 <= num_kept <= 4
+    part.write_text("\n".join([*kept, '{"task_id": "torn']))
+    made[:] = []
+    monkeypatch.setattr(ranker.faithfulness, "NUM_IN_FLIGHT", 1)
+    assert main(command) != 0
+    assert len(part.read_text().splitlines()) - 1 == num_kept + 4
+    monkeypatch.setattr(ranker.faithfulness, "_check", decide)
+    assert main(command) == 0
+    assert not part.exists()
+    whole = tmp_path / "whole.json"
+    assert main([*command[:-1], str(whole)]) == 0
+    assert out.read_text() == whole.read_text(), "as if it had never been stopped"
+
+
+def test_of_other_traces_nothing_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "part.jsonl"
+    check = ThoughtCheck(
+        task_id="t",
+        step_index=0,
+        pool_size=2,
+        reasoning="r",
+        answer_id="a",
+        names_answer=False,
+        answers={},
+        distances={},
+    )
+    ChecksFile.open(path, "these").add(check)
+    assert ChecksFile.open(path, "these").checks == (check,)
+    assert ChecksFile.open(path, "others").checks == ()
+    assert ChecksFile.open(path, "these").checks == ()
 
 
 @pytest.mark.parametrize(
