@@ -67,16 +67,10 @@ def _windows(name: str, source: Mapping[str, str], num_tasks: int | None = None,
     return Share(name=name, options={"target": "random", "min_history": 3, **options}, num_tasks=num_tasks, **source)
 
 
-def _routers(some: int | None = None, relevance: str = "best") -> tuple[Share, ...]:
-    name = "router" if some is None else "some-router" if relevance == "best" else f"{relevance}-router"
+def _routers(some: int | None = None) -> tuple[Share, ...]:
+    name = "router" if some is None else "some-router"
     return tuple(
-        Share(
-            name=f"{name}-{s}",
-            folder="routing/llmrouter_9llm",
-            recipe=f"router-{s}",
-            options={} if relevance == "best" else {"relevance": relevance},
-            num_tasks=some,
-        )
+        Share(name=f"{name}-{s}", folder="routing/llmrouter_9llm", recipe=f"router-{s}", num_tasks=some)
         for s in ("performance", "balance", "cost")
     )
 
@@ -162,31 +156,6 @@ _COMPARING_SEVERAL: Final = Stage(
         "save_every": 250,
     },
 )
-_AGAIN: Final = {"num_candidates": 16, "min_history": 5, "items_per_task": 1}
-_ROUTING: Final = Stage(
-    name="routing",
-    shares=(
-        *_routers(1_400, relevance="typical"),
-        _windows("movies-1m-again", MOVIES_1M, 350, **_AGAIN),
-        _windows("movies-100k-again", MOVIES_100K, 150, **_AGAIN),
-        _windows("games-again", GAMES, 300, **_AGAIN),
-        _windows("music-again", MUSIC, 300, **_AGAIN),
-        *_passages(5),
-    ),
-    config={
-        **_BY_PAIRS,
-        "examples": {"num_examples": 1_920, "min_pool": 5, **_ANY_OTHERS},
-        "optimizer": {
-            "learning_rate": 3e-4,
-            "schedule": "linear",
-            "warmup_steps": 10,
-            "batch_size": 16,
-            "max_steps": 120,
-        },
-        "max_prompt_tokens": 700,
-        "save_every": 30,
-    },
-)
 _SMALL_POOL: Final = {"history": 10, "num_candidates": 8}
 _WORDS: Final = (
     _windows("movies-1m-8", MOVIES_1M, 2_400, **_SMALL_POOL),
@@ -235,7 +204,7 @@ _EXCLUDING: Final = Stage(
     },
 )
 RECIPES: Final[Mapping[str, tuple[Stage, ...]]] = {
-    "ranker": (_READING, _COMPARING, _COMPARING_SEVERAL, _ROUTING),
+    "ranker": (_READING, _COMPARING, _COMPARING_SEVERAL),
     "reasoner": (_IMITATING, _EXCLUDING),
 }
 
