@@ -38,7 +38,7 @@ class Forward(Protocol):
         """
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(N, V) from (N, E)."""
+        """(N, V) from (N, E), up to a constant: what is made of them is probabilities."""
 
 
 class TransformersForward:

@@ -11,9 +11,10 @@ operations. Here a layer is 15:
 In half precision the norms' weights and the scale stay out of the matrices, which would be rounded a second time by them, and
 on a GPU logits come as float32 out of the last matrix product: rounded to bfloat16 they would tie.
 
-On a CPU that multiplies bfloat16 (AVX512-BF16, AMX) the layers' matrices may be bfloat16 while all else stays in float32: what a
-product takes is rounded, sums of residuals, norms, attention, keys and values and the logits are not. That is half of the memory
-that a token has to read, at less than the error of a model in bfloat16.
+On a CPU that multiplies bfloat16 (AVX512-BF16, AMX) the matrices may be bfloat16 while all else stays in float32: what goes into a
+product and what comes out is rounded, sums of residuals, norms, attention, keys and values are not. That is half of the memory that
+a token has to read, at less than the error of a model in bfloat16. Logits come as differences from a usual best one: rounding is
+relative, so what is near the best, and decides, keeps its digits.
 
 `make_lean` takes the weights out of a model of transformers (so adapters are merged as they are for the reference) and checks
 itself against it; what it does not know, it leaves alone. How it compares: `python launch.py bench`. Imports torch. Ours.
@@ -70,10 +71,12 @@ class LeanForward:
         self._epsilon = torch.tensor(config.rms_norm_eps, dtype=torch.float32, device=self._embedding.device)
         self._layers = [self._fuse(layer) for layer in decoder.layers]
         self._norm = decoder.norm.weight
-        head = model.get_output_embeddings()
-        self._head = _wide_linear(head.weight, head.bias)
         rotary = decoder.rotary_emb
         self._frequencies, self._rotary_scale = rotary.inv_freq.float(), float(rotary.attention_scaling)
+        head = model.get_output_embeddings()
+        self._head = _wide_linear(head.weight, head.bias)
+        if self._products is not head.weight.dtype:
+            self._head = _linear(head.weight, head.bias, self._products, less=_usual_best_logit(self, model))
 
     def extend(
         self,
@@ -129,6 +132,7 @@ class LeanForward:
         return self._normed(x, self._norm)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Up to a constant, where products are narrower than the model: probabilities are the same."""
         return self._head(hidden)
 
     # ---- pieces ------------------------------------------------------------------------------------------------------
@@ -279,8 +283,17 @@ def _excuse(found: torch.Tensor, truth: torch.Tensor) -> str:
     )
 
 
+def _usual_best_logit(forward: Forward, model: Any) -> float:
+    """The mean of the best logits over the text of the check, as a whole number, which bfloat16 holds exactly."""
+    return float(_check_logits(forward, model).amax(-1).mean().clamp(-256, 256).round())
+
+
 def _check_log_probs(forward: Forward, model: Any) -> torch.Tensor:
-    """Log-probabilities over a short text, computed as a prefix, a tree of three, and one step of two rows."""
+    return _check_logits(forward, model).log_softmax(-1)
+
+
+def _check_logits(forward: Forward, model: Any) -> torch.Tensor:
+    """Logits over a short text, computed as a prefix, a tree of three, and one step of two rows."""
     config, device = model.config.get_text_config(), next(model.parameters()).device
     ids = ((torch.arange(_CHECK_LENGTH, device=device) * 37 + 11) % config.vocab_size)[None]
     rows = KeyValueRows(config, 2, dtype=model.dtype, device=device)
@@ -295,7 +308,7 @@ def _check_log_probs(forward: Forward, model: Any) -> torch.Tensor:
     rows.move(0, 1, 6)
     last = torch.tensor([_CHECK_LENGTH - 1, 6], device=device)
     hidden.append(forward.step(ids[0, [-1, 6]], last, _CHECK_LENGTH, rows, is_ragged=True))
-    return forward.logits(torch.cat(hidden)).float().log_softmax(-1)
+    return forward.logits(torch.cat(hidden)).float()
 
 
 def _bias(linear: Any) -> torch.Tensor:
@@ -305,17 +318,21 @@ def _bias(linear: Any) -> torch.Tensor:
     return torch.zeros(linear.out_features, dtype=linear.weight.dtype, device=linear.weight.device)
 
 
-def _linear(weight: torch.Tensor, bias: torch.Tensor | None, products: torch.dtype) -> Linear:
-    """x -> x W^T + b; on a CPU in the layout that oneDNN likes best, which is kept instead of W."""
+def _linear(weight: torch.Tensor, bias: torch.Tensor | None, products: torch.dtype, *, less: float = 0.0) -> Linear:
+    """x -> x W^T + b; on a CPU in the layout that oneDNN likes best, which is kept instead of W.
+
+    `less`: in narrower products, what is taken from every sum before it is rounded.
+    """
     weight = weight.detach().contiguous()
     if weight.device.type != "cpu" or weight.dtype is not torch.float32 or not torch.backends.mkldnn.is_available():
         return lambda x: functional.linear(x, weight, bias)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.to(products), _PACKED_FOR_ROWS)
     if products is torch.float32:
         return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    taken = torch.full((len(weight),), -less, dtype=products) if less else None
 
     def rounded(x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x.to(products), packed, None, "none", [], "").float()
+        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x.to(products), packed, taken, "none", [], "").float()
         return y if bias is None else y + bias
 
     return rounded

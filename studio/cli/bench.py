@@ -208,8 +208,8 @@ def _setting(arguments: argparse.Namespace, card: "ModelCard") -> dict[str, Any]
     }
 
 
-def _bytes_a_step_reads(card: "ModelCard") -> tuple[float, int]:
-    """Of a weight, on average, and of the keys and values of one token: on a CPU only the layers' matrices are narrow."""
+def _bytes_a_step_reads(card: "ModelCard") -> tuple[int, int]:
+    """Of a weight, and of the keys and values of one token: on a CPU only the matrices are narrow."""
     import torch
     from transformers import AutoConfig
 
@@ -218,8 +218,5 @@ def _bytes_a_step_reads(card: "ModelCard") -> tuple[float, int]:
     config = AutoConfig.from_pretrained(card.directory, local_files_only=True).get_text_config()
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     narrow = product_dtype().itemsize
-    wide = narrow if torch.cuda.is_available() else torch.float32.itemsize
-    num_parameters = card.num_parameters or 0
-    num_wide = min(num_parameters, config.vocab_size * config.hidden_size)
-    weight_bytes = narrow + (wide - narrow) * num_wide / max(num_parameters, 1)
-    return round(weight_bytes, 2), int(2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * wide)
+    kept = narrow if torch.cuda.is_available() else torch.float32.itemsize
+    return narrow, int(2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * kept)

@@ -23,7 +23,7 @@ from transformers import (
 from ranker.backends import GenerateRequest, Prompt, ScoreRequest
 from ranker.backends.forward import Forward, TransformersForward
 from ranker.backends.kv import ATTENTION_NAME, KeyValueRows
-from ranker.backends.lean import make_lean
+from ranker.backends.lean import _linear, make_lean
 from ranker.backends.local import load_local
 
 SHAPE = {
@@ -115,7 +115,7 @@ needs_bfloat16 = pytest.mark.skipif(
 @needs_bfloat16
 @pytest.mark.parametrize("name", MODELS)
 def test_products_in_bfloat16_are_nearer_to_float32_than_a_model_in_bfloat16(name: str) -> None:
-    """Only what goes into the layers' matrices is rounded; head, norms, residuals, keys and values are not."""
+    """What goes into the matrices and comes out is rounded; norms, residuals, keys and values are not."""
     model = make_model(*MODELS[name])
     half = make_model(*MODELS[name]).bfloat16()
     half.get_decoder().rotary_emb.inv_freq = model.get_decoder().rotary_emb.inv_freq
@@ -135,6 +135,19 @@ def test_products_in_bfloat16_are_nearer_to_float32_than_a_model_in_bfloat16(nam
             found[kind] = forward.logits(forward.extend(ids, at, at, mask, rows, 0)[0]).float().log_softmax(-1)
     ours, theirs = ((found[kind] - found["exact"]).square().mean().sqrt() for kind in ("ours", "half"))
     assert 0 < ours < theirs
+
+
+@needs_bfloat16
+def test_sums_far_from_zero_keep_their_digits() -> None:
+    """Rounding is relative, and the best logits of real models are beyond 20, where one step of bfloat16 is an eighth."""
+    x, weight = torch.randn(64, 48), 0.1 * torch.randn(97, 48)
+    x[:, 0], weight[:, 0] = 1.0, 24.0
+    exact = x @ weight.T
+    errors = [
+        (_linear(weight, None, torch.bfloat16, less=less)(x) + less - exact).square().mean().sqrt()
+        for less in (0.0, 24.0)
+    ]
+    assert errors[1] < errors[0] / 5
 
 
 @needs_bfloat16
