@@ -59,7 +59,7 @@ class LeanForward:
     """See the module. Shapes: B or L rows of E; H query heads, H_kv key heads, head dimension D."""
 
     def __init__(self, model: Any, *, products: torch.dtype | None = None) -> None:
-        """`products`: precision of the layers' matrix products; None = that of the model."""
+        """`products`: precision of the matrix products; None = that of the model."""
         config, decoder = model.config.get_text_config(), model.get_decoder()
         self._products: Final = products or model.dtype
         self._num_heads, self._num_kv_heads = config.num_attention_heads, config.num_key_value_heads
