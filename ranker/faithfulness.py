@@ -22,9 +22,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
-
-from pydantic import ValidationError
 
 from ranker.asking import Scored, score_behind
 from ranker.backends.base import Backend, Prompt
@@ -102,8 +101,8 @@ async def measure_faithfulness(
     backend: Backend,
     *,
     limit: int | None = None,
-    done: Sequence[ThoughtCheck] = (),
-    keep: Callable[[ThoughtCheck], None] = lambda _: None,
+    done: Mapping[int, ThoughtCheck] = MappingProxyType({}),
+    keep: Callable[[int, ThoughtCheck], None] = lambda *_: None,
     report: Callable[[float], None] = lambda _: None,
 ) -> Faithfulness:
     """Decide the steps of `traces` that have a thought again, in the four ways.
@@ -113,56 +112,59 @@ async def measure_faithfulness(
         traces: of one model, with their prompts.
         backend: the same model.
         limit: steps at most, spread evenly over all.
-        done: checks of an earlier run with the same traces, which are not made again.
-        keep: gets each check that is made.
+        done: checks of an earlier run with the same traces, which are not made again, by the number of the step among all with a
+            thought.
+        keep: gets that number and each check that is made.
         report: gets the share that is done.
 
     Raises:
         DatasetError: if fewer than two tasks have thoughts, or a task is missing.
         ScoresUnavailableError: if the engine has no log-probabilities.
     """
-    thinking = _thinking_steps(tasks, traces)
+    thinking = dict(enumerate(_thinking_steps(tasks, traces)))
     if limit is not None and limit < len(thinking):
-        thinking = [thinking[k * len(thinking) // limit] for k in range(limit)]
-    wanted = {(t.task.task_id, t.step.step_index): t for t in thinking}
-    checks = {(c.task_id, c.step_index): c for c in done if (c.task_id, c.step_index) in wanted}
+        numbers = [k * len(thinking) // limit for k in range(limit)]
+        thinking = {number: thinking[number] for number in numbers}
+    checks = {number: check for number, check in done.items() if number in thinking}
     gate = asyncio.Semaphore(NUM_IN_FLIGHT)
 
-    async def check(one: _Thinking) -> ThoughtCheck:
+    async def check(number: int) -> None:
         async with gate:
-            return await _check(one, backend)
+            checks[number] = await _check(thinking[number], backend)
+        keep(number, checks[number])
+        report(len(checks) / len(thinking))
 
-    for pending in asyncio.as_completed([check(one) for place, one in wanted.items() if place not in checks]):
-        made = await pending
-        checks[made.task_id, made.step_index] = made
-        keep(made)
-        report(len(checks) / len(wanted))
-    return _summarise(backend.name, [checks[place] for place in sorted(checks)])
+    await asyncio.gather(*(check(number) for number in thinking if number not in checks))
+    found = [checks[number] for number in sorted(checks)]
+    return _summarise(backend.name, sorted(found, key=lambda c: (c.task_id, c.step_index)))
 
 
 class ChecksFile:
     """Checks that were made, one a line, behind a line that says of what: an interrupted run leaves it behind."""
 
-    def __init__(self, path: Path, about: str, checks: Sequence[ThoughtCheck]) -> None:
+    def __init__(self, path: Path, about: str, checks: Mapping[int, ThoughtCheck]) -> None:
         """Write the file anew, without what a killed run left torn. See `open`."""
-        self.path, self.checks = path, tuple(checks)
-        lines = [json.dumps({"about": about}), *(check.model_dump_json() for check in checks)]
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        self.path, self.checks = path, dict(checks)
+        path.write_text(json.dumps({"about": about}) + "\n", encoding="utf-8")
+        for number, check in checks.items():
+            self.add(number, check)
 
     @classmethod
     def open(cls, path: Path, about: str) -> "ChecksFile":
         """With the checks of an earlier run `about` the same model, traces and tasks; of another one nothing is taken over."""
-        checks: list[ThoughtCheck] = []
+        checks: dict[int, ThoughtCheck] = {}
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
         if lines and lines[0] == json.dumps({"about": about}):
-            with contextlib.suppress(ValidationError):  # the torn last line
-                checks.extend(ThoughtCheck.model_validate_json(line) for line in lines[1:])
+            with contextlib.suppress(ValueError):  # the torn last line
+                for line in lines[1:]:
+                    number, check = line.split(" ", 1)
+                    checks[int(number)] = ThoughtCheck.model_validate_json(check)
         return cls(path, about, checks)
 
-    def add(self, check: ThoughtCheck) -> None:
+    def add(self, number: int, check: ThoughtCheck) -> None:
         """It is on disk when this returns."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(check.model_dump_json() + "\n")
+            file.write(f"{number} {check.model_dump_json()}\n")
 
 
 def exchange_names(thought: str, left: str, right: str) -> str:

@@ -100,9 +100,7 @@ def keep_side(built: Iterator[Built], options: BuildOptions, tally: Tally) -> It
         key = _group_key(group)
         side = sides.get(key)
         if side is None:
-            named = published if options.published_split and published in ("train", "test") else None
-            side = named or side_of(group, options.seed, options.test_share)
-            sides[key] = side
+            side = sides[key] = chosen_side(group, published, options)
             tally.add(f"{side}_groups")
         tally.add(f"{side}_tasks")
         if options.split in ("all", side):
@@ -110,6 +108,13 @@ def keep_side(built: Iterator[Built], options: BuildOptions, tally: Tally) -> It
             kept += 1
             if kept == options.limit:
                 return
+
+
+def chosen_side(group: str, published: str | None, options: BuildOptions) -> str:
+    """`train` or `test`: as the source says, where that is asked for and it does, else `side_of`."""
+    if options.published_split and published in ("train", "test"):
+        return published
+    return side_of(group, options.seed, options.test_share)
 
 
 def side_of(group: str, seed: int, test_share: float) -> Literal["train", "test"]:

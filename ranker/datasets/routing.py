@@ -18,10 +18,10 @@ from ranker.datasets.building import (
     BuildOptions,
     Built,
     Tally,
+    chosen_side,
     group_random,
     query_group,
     shuffled,
-    side_of,
 )
 from ranker.datasets.taskrows import make_task
 from ranker.errors import DatasetError
@@ -148,7 +148,8 @@ def _gains(query: RoutedQuery, *, options: RoutingOptions, low: float, span: flo
 
 
 def _best(gains: Mapping[str, float]) -> list[str]:
-    return [m for m, gain in gains.items() if gain >= max(gains.values()) - _TIE]
+    enough = max(gains.values()) - _TIE
+    return [m for m, gain in gains.items() if gain >= enough]
 
 
 def _typical(
@@ -165,11 +166,11 @@ def _typical(
         if query.task_name in excluded or len(query.answers) < 2:
             continue
         names.setdefault(query.task_name)
-        named = query.split if options.published_split else None
-        is_test = (named or side_of(query_group(query.query), options.seed, options.test_share)) == "test"
+        if chosen_side(query_group(query.query), query.split, options) == "test":
+            continue
         gains = gains_of(query)
         winners = _best(gains)
-        if not is_test and len(winners) < len(gains):
+        if len(winners) < len(gains):
             asked[query.task_name].update(gains.keys())
             best[query.task_name].update(winners)
     all_asked, all_best = (sum(counts.values(), Counter()) for counts in (asked, best))

@@ -65,7 +65,7 @@ def faithfulness(arguments: argparse.Namespace) -> int:
     backend = registry.load(name)
     lines = "\n".join(task_line(tasks[i]) for i in sorted(tasks))
     about = f"{name} {registry.card(name).weights_sha256} {hash_files([arguments.traces])} {sha256(lines.encode()).hexdigest()}"
-    kept = None if arguments.out is None else ChecksFile.open(Path(f"{arguments.out}.part.jsonl"), about)
+    kept = None if arguments.out is None else ChecksFile.open(Path(f"{arguments.out}.checks"), about)
 
     async def run() -> "Faithfulness":
         try:
@@ -74,8 +74,8 @@ def faithfulness(arguments: argparse.Namespace) -> int:
                 [t for t in traces if t.model == name],
                 backend,
                 limit=arguments.limit,
-                done=kept.checks if kept else (),
-                keep=kept.add if kept else lambda _: None,
+                done=kept.checks if kept else {},
+                keep=kept.add if kept else lambda *_: None,
                 report=lambda share: progress("deciding again", share),
             )
         finally:

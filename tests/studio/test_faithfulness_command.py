@@ -38,10 +38,20 @@ def test_the_rules_do_not_read_their_thoughts(tmp_path: Path, capsys: pytest.Cap
     assert "checks" not in json.loads(capsys.readouterr().out)
 
 
+def test_two_rankings_of_the_same_task_are_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    traces = tmp_path / "traces.jsonl"
+    assert main(["rank", TASKS, "--model", "rules", "--limit", "2", "--out", str(traces)]) == 0
+    num_steps = sum(len(json.loads(line)["steps"]) for line in traces.read_text().splitlines())
+    traces.write_text(traces.read_text() * 2)
+    capsys.readouterr()
+    assert main(["faithfulness", TASKS, str(traces), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["num_steps"] == 2 * num_steps
+
+
 def test_a_run_that_was_stopped_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    traces, out, part = tmp_path / "traces.jsonl", tmp_path / "f.json", tmp_path / "f.json.part.jsonl"
+    traces, out, part = tmp_path / "traces.jsonl", tmp_path / "f.json", tmp_path / "f.json.checks"
     assert main(["rank", TASKS, "--model", "rules", "--limit", "3", "--out", str(traces)]) == 0
     command = ["faithfulness", TASKS, str(traces), "--limit", "9", "--out", str(out)]
     decide, made = ranker.faithfulness._check, []
@@ -58,7 +68,7 @@ def test_a_run_that_was_stopped_goes_on(
     kept = part.read_text().splitlines()
     num_kept = len(kept) - 1
     assert 1 <= num_kept <= 4
-    part.write_text("\n".join([*kept, '{"task_id": "torn']))
+    part.write_text("\n".join([*kept, '5 {"task_id": "torn']))
     made[:] = []
     monkeypatch.setattr(ranker.faithfulness, "NUM_IN_FLIGHT", 1)
     assert main(command) != 0
@@ -72,7 +82,7 @@ def test_a_run_that_was_stopped_goes_on(
 
 
 def test_of_other_traces_nothing_is_taken_over(tmp_path: Path) -> None:
-    path = tmp_path / "part.jsonl"
+    path = tmp_path / "f.json.checks"
     check = ThoughtCheck(
         task_id="t",
         step_index=0,
@@ -83,10 +93,10 @@ def test_of_other_traces_nothing_is_taken_over(tmp_path: Path) -> None:
         answers={},
         distances={},
     )
-    ChecksFile.open(path, "these").add(check)
-    assert ChecksFile.open(path, "these").checks == (check,)
-    assert ChecksFile.open(path, "others").checks == ()
-    assert ChecksFile.open(path, "these").checks == ()
+    ChecksFile.open(path, "these").add(7, check)
+    assert ChecksFile.open(path, "these").checks == {7: check}
+    assert ChecksFile.open(path, "others").checks == {}
+    assert ChecksFile.open(path, "these").checks == {}
 
 
 @pytest.mark.parametrize(
