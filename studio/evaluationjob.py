@@ -2,8 +2,9 @@
 
     python -m studio.evaluationjob DIRECTORY DATA_DIR
 
-It is asked to stop by an interrupt and then writes what it has; whoever starts it again goes on from there. It does what the
-command `eval` does, by the same functions.
+The file `stop` beside its request asks it to stop; it then writes what it has, and whoever starts it again goes on from there.
+(An interrupt would not do: one that comes while Python runs a destructor is printed and forgotten.) It does what the command `eval`
+does, by the same functions.
 """
 
 import logging
@@ -25,14 +26,12 @@ WRITE_EVERY_S: Final = 0.25
 
 def main(directory: Path, data_dir: Path) -> int:
     """Run the evaluation in `directory`. Returns 0 = done or stopped, 1 = failed (the status says why)."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job ignores the first one otherwise
-        signal.signal(number, signal.default_int_handler)
     go_offline(os.environ)
     files = EvaluationFiles(directory)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: files.stop_path.touch())
     progress = _Progress(files)
     try:
-        if files.stop_path.exists():  # was told so before it could be interrupted
-            raise KeyboardInterrupt
         _run(files, data_dir, progress)
     except KeyboardInterrupt:
         progress.end(EvaluationState.STOPPED, "was stopped; everything that was answered is kept")
@@ -121,7 +120,10 @@ def _run(files: EvaluationFiles, data_dir: Path, progress: _Progress) -> None:
                     keys = (AnswerKey(dataset.key, key, s, t.task_id) for s in plan.seeds for t in tasks)
                     cells[dataset.name, system.info.name] = sum(journal.get(k) is not None for k in keys)
     progress.plan(num_all, cells)
-    run_evaluation(plan, files.results_path, command=eval_command(request), report=progress)
+    command, is_stopped = eval_command(request), files.stop_path.exists
+    if is_stopped():
+        raise KeyboardInterrupt
+    run_evaluation(plan, files.results_path, command=command, report=progress, is_stopped=is_stopped)
 
 
 if __name__ == "__main__":

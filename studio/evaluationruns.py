@@ -7,7 +7,6 @@ other. Results that come with the studio are listed too and can only be read. Kn
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -125,10 +124,6 @@ class Evaluations:
         if not status.state.is_live:
             raise UsageError(f"evaluation: {evaluation_id}: is {status.state.value}: there is nothing to stop")
         files.stop_path.touch()
-        status = files.status()
-        if status.state.is_live and status.pid is not None:  # one that has not said who it is looks at the file first
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(status.pid, signal.SIGINT)
 
     def resume(self, evaluation_id: str) -> None:
         """Go on with what is missing. Raises UsageError if it runs, or another one does."""

@@ -40,6 +40,9 @@ _CHUNK_TASKS: Final = 32
 _BOUNDED_CHUNK_TASKS: Final = 8
 """Where a row's time is bounded: it is looked at between chunks."""
 
+_LOOK_EVERY_S: Final = 0.2
+"""How often a run looks whether it is to stop."""
+
 
 class Report(Protocol):
     """Is told what is being done."""
@@ -94,6 +97,7 @@ def run_evaluation(
     command: str,
     report: Report | None = None,
     gather: Gather | None = None,
+    is_stopped: Callable[[], bool] | None = None,
 ) -> Results:
     """Run what is missing, and write the results file after each cell.
 
@@ -103,11 +107,12 @@ def run_evaluation(
         command: how to run it again; written into the file.
         report: told of each answer.
         gather: answers what it can before this process does.
+        is_stopped: looked at several times a second while models answer; once it is true, the run ends as after Ctrl-C.
 
     Raises:
         UsageError: if another run writes to `out`.
         DatasetError: if `out` or its journal is something else.
-        KeyboardInterrupt: after Ctrl-C, when everything so far is written.
+        KeyboardInterrupt: after Ctrl-C or `is_stopped`, when everything so far is written.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out.with_name(out.name + ".lock"))
@@ -123,7 +128,9 @@ def run_evaluation(
                 if gather is not None:
                     with Journal(journal_path(out)) as journal:
                         gather(one, journal, partial(run.keep, journal), report)
-                asyncio.run(run.go(one, report))
+                asyncio.run(run.go(one, report, is_stopped))
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
         finally:
             run.finish()
         return run.results
@@ -158,14 +165,19 @@ class _Run:
             published=PUBLISHED,
         )
 
-    async def go(self, plan: Plan, report: Report | None) -> None:
+    async def go(self, plan: Plan, report: Report | None, is_stopped: Callable[[], bool] | None) -> None:
+        this = asyncio.current_task()
+        assert this is not None
         with Journal(journal_path(self._out)) as journal:
+            watch = asyncio.create_task(_cancel_when(is_stopped, this)) if is_stopped is not None else None
             try:
                 for system in plan.systems:
                     for dataset in plan.datasets:
                         if system.suits(dataset):
                             await self._cell(plan, journal, dataset, system, report)
             finally:
+                if watch is not None:
+                    watch.cancel()
                 if plan.close is not None:
                     await plan.close()
 
@@ -262,6 +274,12 @@ class _Run:
         pairs = [*asked, *default_pairs(results.systems, self._plans[0].against)]
         self.results = results.model_copy(update={"differences": find_differences(results, pairs)})
         write_results(self.results, self._out)
+
+
+async def _cancel_when(is_stopped: Callable[[], bool], task: asyncio.Task[None]) -> None:
+    while not is_stopped():  # noqa: ASYNC110  (another process says so, by a file)
+        await asyncio.sleep(_LOOK_EVERY_S)
+    task.cancel()
 
 
 async def timed_answers(

@@ -80,6 +80,10 @@ def finished(context: Context) -> str:
         evaluations.start("another", request)
     with pytest.raises(UsageError, match="stop it first"):
         evaluations.delete(evaluation_id)
+    evaluations.stop(evaluation_id)  # before it has opened anything
+    assert _wait(evaluations, evaluation_id, lambda state, _: not state.is_live) is EvaluationState.STOPPED
+    assert evaluations.info(evaluation_id).status.num_done == 0
+    evaluations.resume(evaluation_id)
     _wait(evaluations, evaluation_id, lambda state, num_done: num_done > 16)
     evaluations.stop(evaluation_id)
     state = _wait(evaluations, evaluation_id, lambda state, _: not state.is_live)

@@ -120,6 +120,15 @@ def test_a_run_that_was_stopped_goes_on_and_ends_as_if_it_had_not(dataset: Evalu
     assert run_evaluation(Plan(datasets=[dataset], systems=[_system(idle)]), out, command="c").rows == resumed.rows
 
 
+def test_a_run_ends_in_the_middle_of_an_answer_when_it_is_told_to(dataset: EvaluationSet, tmp_path: Path) -> None:
+    endless = ScriptedBackend(delay_s=3600)
+    plan = Plan(datasets=[dataset], systems=[_baseline("overlap"), _system(endless)])
+    looks = iter([False, False, True])
+    with pytest.raises(KeyboardInterrupt):
+        run_evaluation(plan, tmp_path / "r.json", command="c", is_stopped=lambda: next(looks))
+    assert [row.system for row in read_results(tmp_path / "r.json").rows] == ["overlap"]
+
+
 def test_a_results_file_alone_is_enough_to_go_on(dataset: EvaluationSet, tmp_path: Path) -> None:
     """Its answers were left on another machine: whole rows stay, others are made from the beginning."""
     out = tmp_path / "r.json"
