@@ -24,6 +24,16 @@ PRESETS: Final[Mapping[str, JobPreset]] = {
             "optimizer": {"max_steps": 40, "batch_size": 4, "learning_rate": 3e-4},
         },
     ),
+    "ppo-exclusions": JobPreset(
+        "PPO over exclusions",
+        "The exclusion reward, without writing: eliminations are drawn candidate by candidate, and rewarded. Minutes on a CPU.",
+        {
+            "kind": "ppo-exclusions",
+            "examples": {"num_examples": 400, "small_pools": 0.0, "hard_share": 0.0, "correction_share": 0.8},
+            "ppo": {"rollout_size": 16, "epochs": 2},
+            "optimizer": {"max_steps": 100, "batch_size": 8, "learning_rate": 3e-4},
+        },
+    ),
     "sft": JobPreset(
         "Warm start (imitate reasons)",
         "Teaches a small model the format and to reason about real features. Do this before PPO or DPO.",

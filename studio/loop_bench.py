@@ -5,8 +5,9 @@
 Simulated annotators follow a rule that the model does not know ("prefers older films") and misjudge one candidate in ten.
 They submit corrections of the rankings of some tasks to the studio's store, as people do. A job takes them from there, and
 another one the same corrections with the candidates exchanged (placebo). Each job ranks held-out tasks before and after, by
-iterative elimination with scored answers and no thought. Agreement is the share of the pairs that the rule (without mistakes)
-tells apart and the ranking has in the right order. With --ppo two more jobs follow: a warm start, then PPO from there.
+iterative elimination as the model decides, without a thought. Agreement is the share of the pairs that the rule (without mistakes)
+tells apart and the ranking has in the right order. --kind says how the jobs learn: by title likelihood, or by PPO over exclusions.
+With --ppo two more jobs follow: a warm start, then PPO over written answers from there.
 """
 
 import argparse
@@ -103,7 +104,7 @@ def main(arguments: list[str]) -> int:
     loop.report |= {"model": options.model or loop.registry.default_name(), "num_measured": len(measured_on)}
     measured: dict[str, list[float]] = {}
     for label, placebo in (("after", "none"), ("placebo", "shuffled-corrections")):
-        job = loop.train(label, "titles", dataset, _titles_settings(options, placebo))
+        job = loop.train(label, options.kind, dataset, _settings(options, placebo))
         if not measured:
             measured["before"] = agreements(job, measured_on, options.rule, "ranking_before")
             _say(measured)
@@ -120,19 +121,13 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _titles_settings(options: argparse.Namespace, placebo: str) -> dict[str, Any]:
-    return {
-        "placebo": placebo,
-        "examples": {
-            "num_examples": 4 * options.max_steps,
-            "correction_share": 1.0,
-            "hard_share": 0.0,
-            "held_out_share": HELD_OUT_SHARE,
-            "small_pools": 0.5,
-        },
-        "optimizer": {"max_steps": options.max_steps, "batch_size": 4},
-        "save_every": 1000,
-    }
+def _settings(options: argparse.Namespace, placebo: str) -> dict[str, Any]:
+    examples = {"correction_share": 1.0, "hard_share": 0.0, "held_out_share": HELD_OUT_SHARE}
+    optimizer: dict[str, Any] = {"max_steps": options.max_steps}
+    if options.kind == "titles":
+        examples |= {"num_examples": 4 * options.max_steps, "small_pools": 0.5}
+        optimizer |= {"batch_size": 4}
+    return {"placebo": placebo, "examples": examples, "optimizer": optimizer, "save_every": 1000}
 
 
 def _train_ppo(loop: Loop, dataset: str) -> None:
@@ -194,6 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("loop-bench.json"))
     parser.add_argument("--model", help="default: the default model")
     parser.add_argument("--rule", choices=tuple(RULES), default="older")
+    parser.add_argument("--kind", choices=("titles", "ppo-exclusions"), default="titles", help="of the two jobs")
     parser.add_argument("--noise", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--corrected", type=int, default=200, help="tasks that are corrected")

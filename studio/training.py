@@ -164,7 +164,7 @@ class Training:
         config = self.job(job_id).config()
         if config.placebo != "none":
             raise UsageError(f"job: {job_id}: is a placebo itself: choose the job that it belongs to")
-        kind = "random-reward" if config.kind in ("ppo", "grpo") else "shuffled-corrections"
+        kind = "random-reward" if config.has_reward else "shuffled-corrections"
         if kind == "shuffled-corrections" and not config.data.corrections:
             raise UsageError(f"job: {job_id}: learns from no corrections: there is nothing to shuffle")
         name = f"{config.name or job_id}, placebo"[:80]

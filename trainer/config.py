@@ -1,6 +1,6 @@
 """What a training job is told: one file of YAML or JSON, every field checked before anything starts.
 
-    kind: titles                  # titles | sft | dpo | ppo | grpo
+    kind: titles                  # titles | sft | dpo | ppo | ppo-exclusions | grpo
     model: smollm2-135m-instruct
     data: {tasks: [films.jsonl], corrections: [corrections.jsonl]}
 
@@ -49,7 +49,7 @@ class Lora(Record):
 
 
 class Titles(Record):
-    """Options of kind `titles` (see `trainer.titles`)."""
+    """Options of the kinds that decide over titles: `titles` (see `trainer.titles`), and `answer` and `scale` of `ppo-exclusions`."""
 
     loss: Literal["pairs", "reward", "right"] = "pairs"
     answer: Literal["auto", "scored", "likelihood"] = "auto"
@@ -76,7 +76,7 @@ class Dpo(Record):
 
 
 class Ppo(Record):
-    """Options of kinds `ppo` and `grpo`."""
+    """Options of kinds `ppo`, `ppo-exclusions` (an episode is an elimination there, not a completion) and `grpo`."""
 
     rollout_size: Positive = 16
     """Completions of one rollout, of all processes together; `optimizer.batch_size` of each process make a minibatch."""
@@ -115,7 +115,7 @@ class Optimizer(Record):
 class JobConfig(Record):
     """One job. `preset` fills in what the file does not say."""
 
-    kind: Literal["titles", "sft", "dpo", "ppo", "grpo"]
+    kind: Literal["titles", "sft", "dpo", "ppo", "ppo-exclusions", "grpo"]
     name: Annotated[str, Field(max_length=80)] = ""
     preset: Literal["studio", "paper"] = "studio"
     model: str | None = None
@@ -149,7 +149,7 @@ class JobConfig(Record):
     priority: Annotated[int, Field(ge=0, le=100)] = 10
     """Of the queue: lower goes first."""
     measured: Annotated[int, Field(ge=0, le=10_000)] = 40
-    """Held-out decisions that are measured before and after (kind `titles`); 0 = none."""
+    """Held-out decisions that are measured before and after (kinds `titles` and `ppo-exclusions`); 0 = none."""
     compared: Annotated[int, Field(ge=0, le=10_000)] = 20
     """Tasks of each set (held-out corrections, held-out labels, `data.evaluation`) that are ranked before and after; 0 = none."""
     ignore_memory: bool = False
@@ -158,9 +158,24 @@ class JobConfig(Record):
     """Learn from nothing in just the same way, to compare with: candidates exchanged, or (rollouts) a reward by lot."""
 
     @property
+    def is_over_titles(self) -> bool:
+        """Whether it reads the scores of whole pools."""
+        return self.kind in ("titles", "ppo-exclusions")
+
+    @property
+    def writes(self) -> bool:
+        """Whether the model writes completions that are scored."""
+        return self.kind in ("ppo", "grpo")
+
+    @property
+    def has_reward(self) -> bool:
+        """Whether something is drawn and rewarded."""
+        return self.writes or self.kind == "ppo-exclusions"
+
+    @property
     def answer_format(self) -> AnswerFormat:
         """How a model decides that was trained so."""
-        if self.kind == "titles":
+        if self.is_over_titles:
             return AnswerFormat.LIKELIHOOD if self.titles.answer == "likelihood" else AnswerFormat.SCORED
         is_likelihood = self.kind == "sft" and self.sft.teach == "likelihood"
         return AnswerFormat.LIKELIHOOD if is_likelihood else AnswerFormat.FREE
@@ -172,14 +187,17 @@ class JobConfig(Record):
 
     @model_validator(mode="after")
     def _check_rollout(self) -> Self:
-        if self.kind in ("ppo", "grpo") and self.ppo.rollout_size % (self.optimizer.batch_size * self.num_processes):
-            factor = "" if self.num_processes == 1 else f" x {self.num_processes} processes"
+        step = self.optimizer.batch_size * self.num_processes
+        factor = "" if self.num_processes == 1 else f" x {self.num_processes} processes"
+        if self.kind == "ppo-exclusions" and self.optimizer.accumulation > 1:
+            step, factor = step * self.optimizer.accumulation, f" x optimizer.accumulation{factor}"
+        if self.has_reward and self.ppo.rollout_size % step:
             raise ValueError(
                 f"ppo.rollout_size: {self.ppo.rollout_size}: make it a multiple of optimizer.batch_size{factor}"
             )
         if self.kind == "grpo" and self.optimizer.batch_size % self.ppo.group_size:
             raise ValueError(f"optimizer.batch_size: {self.optimizer.batch_size}: make it a multiple of ppo.group_size")
-        if self.placebo == "random-reward" and self.kind not in ("ppo", "grpo"):
+        if self.placebo == "random-reward" and not self.has_reward:
             raise ValueError(f"placebo: random-reward: kind {self.kind} has no reward: use shuffled-corrections")
         if self.kind == "titles" and self.titles.kl_weight > 0 and self.lora is None:
             raise ValueError("titles.kl_weight: needs an adapter to switch off: set lora, or 0")

@@ -109,17 +109,17 @@ def estimate_job(
     lengths = [_count_tokens(example, config) for example in examples]
     typical, longest = sum(map(sum, lengths)) / len(lengths), max(map(sum, lengths))
     titles = max(title for _, title in lengths)
-    batch, is_rollout = config.optimizer.batch_size, config.kind in ("ppo", "grpo")
-    rows = {"titles": 1, "dpo": 2 * batch}.get(config.kind, batch)
-    row_tokens = batch * longest if config.kind == "titles" else longest
-    logits = {"titles": batch * titles, "ppo": batch * titles, "grpo": batch * titles}.get(config.kind, rows * longest)
+    batch = config.optimizer.batch_size
+    rows = 1 if config.is_over_titles else 2 * batch if config.kind == "dpo" else batch
+    row_tokens = batch * longest if config.is_over_titles else longest
+    logits = batch * titles if config.is_over_titles or config.writes else rows * longest
     memory = estimate_memory(
         shape,
         num_rows=rows,
         row_tokens=row_tokens,
         logit_rows=logits,
         bytes_per_weight=bytes_per_weight,
-        num_scored_copies=2 if config.lora is None and (is_rollout or config.kind == "dpo") else 1,
+        num_scored_copies=2 if config.lora is None and (config.has_reward or config.kind == "dpo") else 1,
         is_checkpointed=config.gradient_checkpointing,
     )
     work = work_of_step(config, typical)
@@ -146,13 +146,15 @@ def estimate_job(
 def work_of_step(config: JobConfig, typical_tokens: float) -> Work:
     """The tokens of one optimizer step and process on examples of this length (prompt and completion)."""
     examples = config.optimizer.batch_size * config.optimizer.accumulation
-    if config.kind not in ("ppo", "grpo"):
+    if not config.has_reward:
         copies = 2 if config.kind == "dpo" else 1
         scored = copies * examples * typical_tokens if config.kind == "dpo" else 0.0
         return Work(copies * examples * typical_tokens, scored, 0.0)
     own = config.ppo.rollout_size // config.num_processes
     steps = max(1, own * config.ppo.epochs // examples)
     rollout = own * typical_tokens
+    if not config.writes:  # the policy's pass and the reference's
+        return Work(examples * typical_tokens, 2 * rollout / steps, 0.0)
     return Work(examples * typical_tokens, 3 * rollout / steps, config.ppo.max_completion_tokens / steps)
 
 
@@ -178,6 +180,6 @@ def _count_tokens(example: TrainingExample, config: JobConfig) -> tuple[int, int
     """(tokens of the prompt, tokens behind it), guessed from characters; prompts that are too long are left out later."""
     text = example.render(lambda system, user: f"{system}\n{user}").text
     prompt = min(config.max_prompt_tokens, round(len(text) / CHARACTERS_A_TOKEN) + 10)
-    if config.kind == "titles":
+    if config.is_over_titles:
         return prompt, round(sum(len(c.title) for c in example.candidates) / CHARACTERS_A_TOKEN) + len(example.pool)
-    return prompt, config.ppo.max_completion_tokens if config.kind in ("ppo", "grpo") else THOUGHT_TOKENS
+    return prompt, config.ppo.max_completion_tokens if config.writes else THOUGHT_TOKENS

@@ -10,10 +10,12 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments, set_seed
 from trl import DPOConfig, GRPOConfig, GRPOTrainer, SFTConfig
 
+from ranker.elimination import AnswerFormat
 from ranker.errors import CheckpointError, JobError
 from trainer.checkpoints import AsideCheckpoints
 from trainer.config import JobConfig
-from trainer.encoding import Encoder
+from trainer.eliminations import EliminationArguments, EliminationTrainer
+from trainer.encoding import Encoder, TitleRow
 from trainer.followers import threads_of
 from trainer.material import Material
 from trainer.memory import ModelShape
@@ -233,10 +235,54 @@ def _make_titles(
         scale=config.titles.scale or DEFAULT_SCALES[encoder.answer_format],
         kl_weight=config.titles.kl_weight,
     )
-    longest_row = max(text.num_tokens for r in rows for text in r["row"].texts)
-    most_tokens = config.optimizer.batch_size * max(r["row"].num_tokens for r in rows)
-    most_scored = config.optimizer.batch_size * max(r["row"].num_scored_tokens for r in rows)
-    return trainer, PassSize(-(-most_tokens // longest_row), longest_row, most_scored), len(rows)
+    return trainer, _size_of_titles(config, [r["row"] for r in rows]), len(rows)
+
+
+def _make_exclusions(
+    config: JobConfig,
+    model: Any,
+    encoder: Encoder,
+    material: Material,
+    out: Path,
+    callbacks: Any,
+    device: Any,
+) -> tuple[Any, PassSize, int]:
+    rows = [r["row"] for r in encode_titles(encoder, material.examples.train, config.max_prompt_tokens)]
+    _check_any(rows, config)
+    adapter, p = _new_adapter(config, model), config.ppo
+    trainer = EliminationTrainer(
+        model=model if adapter is None else get_peft_model(model, adapter),
+        args=EliminationArguments(
+            remove_unused_columns=False,
+            rollout_size=p.rollout_size,
+            num_epochs=p.epochs,
+            clip=p.clip,
+            entropy_coef=p.entropy_coef,
+            kl_coef=p.kl_coef,
+            kl_in_loss=p.kl_in_loss,
+            gamma=p.gamma,
+            lam=p.lam,
+            value_weight=p.value_weight,
+            value_clip=p.value_clip,
+            value_learning_rate=p.value_learning_rate,
+            **_arguments(config, out, device),
+        ),
+        processing_class=encoder.tokenizer,
+        callbacks=list(callbacks),
+        rows=rows,
+        scale=config.titles.scale or DEFAULT_SCALES[encoder.answer_format],
+        is_whole=encoder.answer_format is AnswerFormat.LIKELIHOOD,
+        normalisation=PRESETS[config.reward].normalisation,
+        lot=_lot(config),
+    )
+    return trainer, _size_of_titles(config, rows), len(rows)
+
+
+def _size_of_titles(config: JobConfig, rows: Sequence[TitleRow]) -> PassSize:
+    longest_row = max(text.num_tokens for row in rows for text in row.texts)
+    most_tokens = config.optimizer.batch_size * max(row.num_tokens for row in rows)
+    most_scored = config.optimizer.batch_size * max(row.num_scored_tokens for row in rows)
+    return PassSize(-(-most_tokens // longest_row), longest_row, most_scored)
 
 
 def _make_sft(
@@ -358,6 +404,7 @@ _MAKE: Final = {
     "sft": _make_sft,
     "dpo": _make_dpo,
     "ppo": _make_rollouts,
+    "ppo-exclusions": _make_exclusions,
     "grpo": _make_rollouts,
 }
 

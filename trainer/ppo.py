@@ -24,6 +24,7 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from trainer.checkpoints import AsideCheckpoints
+from trainer.critic import HasCritic, clipped_errors
 from trainer.gae import estimate_advantages
 
 FIXED: Final = {
@@ -69,23 +70,7 @@ class PPOConfig(GRPOConfig):  # type: ignore[misc]
         self.num_generations = wanted
 
 
-class ValueHead(nn.Module):  # type: ignore[misc]
-    """Hidden state -> expected return, float32, 0 at the start."""
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(hidden_size, 1)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(..., E) -> (...)"""
-        with torch.autocast(hidden.device.type, enabled=False):
-            values: torch.Tensor = self.linear(hidden.float()).squeeze(-1)
-            return values
-
-
-class PPOTrainer(AsideCheckpoints, GRPOTrainer):  # type: ignore[misc]
+class PPOTrainer(HasCritic, AsideCheckpoints, GRPOTrainer):  # type: ignore[misc]
     """One actor with a LoRA adapter (or all weights), one value head beside it."""
 
     _tag_names: Final = ["trl", "ppo"]
@@ -96,13 +81,13 @@ class PPOTrainer(AsideCheckpoints, GRPOTrainer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._prompt_pieces = prompt_pieces
         base = self.model.get_base_model() if is_peft_model(self.model) else self.model
-        self.value_head = ValueHead(base.config.get_text_config().hidden_size).to(self.accelerator.device)
+        self.add_critic()
         self._hidden: list[torch.Tensor] | None = None  # last hidden states of a scoring pass, one per chunk
         self._passes: list[tuple[torch.Tensor, torch.Tensor]] = []  # (log-probabilities, values) of the policy's passes
         self._sampler: Any = None
         self._scores = torch.zeros(0)
         base.base_model.register_forward_hook(self._keep_hidden)
-        self.add_callback(_ValueHeadCallback(self))
+        self.add_callback(_OrderCallback(self))
 
     def _keep_hidden(self, _module: nn.Module, _args: Any, output: Any) -> None:
         if self._hidden is not None:
@@ -203,16 +188,11 @@ class PPOTrainer(AsideCheckpoints, GRPOTrainer):  # type: ignore[misc]
         return loss + self.args.value_weight * value_loss / accumulation
 
     def _value_loss(self, values: Any, old: Any, returns: Any, mask: Any) -> torch.Tensor:
-        """Half the squared error, or that of the value clipped to within `value_clip` of the old one, if it is larger.
-
-        Source: the code of Schulman et al. 2017; the paper of 2017 does not clip it.
-        """
-        clip = self.args.value_clip
-        plain = (values - returns) ** 2
-        clipped = (old + (values - old).clamp(-clip, clip) - returns) ** 2
-        loss: torch.Tensor = 0.5 * (torch.max(plain, clipped) * mask).sum() / mask.sum().clamp(min=1)
+        errors = clipped_errors(values, old, returns, self.args.value_clip)
+        is_clipped = errors > 0.5 * (values - returns) ** 2
+        loss: torch.Tensor = (errors * mask).sum() / mask.sum().clamp(min=1)
         self._note("value/loss", loss.detach())
-        self._note("value/clip_fraction", self._sum((clipped > plain) * mask) / self._sum(mask).clamp(min=1))
+        self._note("value/clip_fraction", self._sum(is_clipped * mask) / self._sum(mask).clamp(min=1))
         return loss
 
     def _sum(self, x: torch.Tensor) -> torch.Tensor:
@@ -230,16 +210,7 @@ class PPOTrainer(AsideCheckpoints, GRPOTrainer):  # type: ignore[misc]
     def _note(self, name: str, value: Any) -> None:
         self._metrics["train" if self.model.training else "eval"][name].append(float(value))
 
-    # ---- optimizer, sampler, resume ----------------------------------------------------------------------------------
-
-    def create_optimizer(self, model: Any = None) -> Any:
-        """As transformers' Trainer, with the value head as a group of its own."""
-        if self.optimizer is not None:
-            return self.optimizer
-        optimizer: Any = super().create_optimizer(model)
-        group = {"params": list(self.value_head.parameters()), "lr": self.args.value_learning_rate}
-        optimizer.add_param_group({**group, "weight_decay": 0.0})
-        return optimizer
+    # ---- sampler, resume ----------------------------------------------------------------------------------
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         self._sampler = super()._get_train_sampler(dataset)
@@ -275,23 +246,9 @@ class PPOTrainer(AsideCheckpoints, GRPOTrainer):  # type: ignore[misc]
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
 
-class _ValueHeadCallback(TrainerCallback):  # type: ignore[misc]
-    """The head lives outside `model` (clean adapters, vLLM's weight sync untouched), so its gradients are handled here."""
-
+class _OrderCallback(TrainerCallback):  # type: ignore[misc]
     def __init__(self, trainer: PPOTrainer) -> None:
         self._trainer = trainer
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer.reseed_sampler(int(state.epoch or 0))
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        parameters = list(self._trainer.value_head.parameters())
-        accelerator = self._trainer.accelerator
-        if accelerator.num_processes > 1:
-            for parameter in parameters:
-                parameter.grad = accelerator.reduce(parameter.grad, "mean")
-        if args.max_grad_norm > 0:
-            nn.utils.clip_grad_norm_(parameters, args.max_grad_norm)
-
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._trainer.value_head.zero_grad()

@@ -149,7 +149,7 @@ def _train(
         learner = make_learner(config, Path(card.directory), material, job.checkpoints, [callback])
         fits = _check_fits(config, learner)
         learner.trainer.provenance = make_provenance(job, config, card, material)
-        held_out = make_held_out_examples(material.examples, config.measured if config.kind == "titles" else 0)
+        held_out = make_held_out_examples(material.examples, config.measured if config.is_over_titles else 0)
         before = measure_before(job, learner.trainer.model, learner.encoder, held_out)
         job.drop_after(done)
         left_out = (
@@ -250,7 +250,7 @@ def _check_fits(config: JobConfig, learner: "Learner") -> str:
         learner.shape,
         **learner.size._asdict(),
         bytes_per_weight=next(learner.trainer.model.parameters()).element_size(),
-        num_scored_copies=2 if config.lora is None and config.kind in ("ppo", "grpo") else 1,
+        num_scored_copies=2 if config.lora is None and config.has_reward else 1,
         is_checkpointed=config.gradient_checkpointing,
     )
     where = "the GPU" if is_gpu else "this machine"

@@ -105,6 +105,11 @@ def score_titles(model: Any, packed: PackedTitles) -> torch.Tensor:
 
     The rule is that of `ranker.asking`: its softmax over a pool is the probability of each exclusion.
     """
+    return read_titles(model, packed)[0]
+
+
+def read_titles(model: Any, packed: PackedTitles) -> tuple[torch.Tensor, torch.Tensor]:
+    """`score_titles`, and for each candidate (N, E) the mean hidden state, float32 and without gradients, that its tokens follow."""
     states = model(
         input_ids=packed.input_ids,
         position_ids=packed.position_ids,
@@ -114,10 +119,14 @@ def score_titles(model: Any, packed: PackedTitles) -> torch.Tensor:
         use_cache=False,
     ).hidden_states[-1]  # (R, L, E), behind the last norm
     head = getattr(model, "module", model).get_output_embeddings()
-    logits = head(states.flatten(0, 1)[packed.sources])  # (T, V)
+    before = states.flatten(0, 1)[packed.sources]  # (T, E)
+    logits = head(before)  # (T, V)
     log_probs = logits.float().log_softmax(-1).gather(1, packed.targets[:, None])[:, 0]  # (T,)
     totals = log_probs.new_zeros(len(packed.weights)).index_add(0, packed.owners, log_probs)
-    return totals * packed.weights
+    sums = before.new_zeros(len(packed.weights), before.shape[1], dtype=torch.float32)
+    sums = sums.index_add(0, packed.owners, before.detach().float())
+    means = sums / packed.owners.bincount(minlength=len(packed.weights))[:, None]
+    return totals * packed.weights, means
 
 
 def _running_sum(numbers: Iterable[int]) -> list[int]:

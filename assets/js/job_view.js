@@ -160,7 +160,7 @@ function layout(id, curves, trigger) {
   function fill(view) {
     setText(title, view.status.name || `${view.status.kind} of ${view.config.model}`);
     const can = view.can;
-    const placebo = view.config.kind === "ppo" || view.config.kind === "grpo" ? "The same job with a reward by lot: what it reaches is what chance reaches." : "The same job with the candidates of every correction exchanged at random.";
+    const placebo = ["ppo", "ppo-exclusions", "grpo"].includes(view.config.kind) ? "The same job with a reward by lot: what it reaches is what chance reaches." : "The same job with the candidates of every correction exchanged at random.";
     actions.replaceChildren(
       ...[
         can.stop && button("Stop", "stop", "is-danger", "Stops within one optimizer step and keeps a checkpoint."),

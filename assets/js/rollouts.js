@@ -39,7 +39,7 @@ export function makeRollouts(jobId, kind, onInspect) {
     const isNew = numRollouts !== total;
     total = numRollouts;
     bar.hidden = total === 0;
-    if (total === 0) return card.replaceChildren(h("p.rs-empty-line", {}, generates(kind) ? "The first completions appear here as soon as they are scored." : "This kind of job writes no completions: it learns from given ones. The curves and the comparison show how it does."));
+    if (total === 0) return card.replaceChildren(h("p.rs-empty-line", {}, generates(kind) ? "The first completions appear here as soon as they are scored." : "This kind of job writes no completions. The curves and the comparison show how it does."));
     if (number < 0 || number >= total || (isNew && follows)) return go(total - 1);
     return label();
   }

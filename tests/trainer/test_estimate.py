@@ -46,7 +46,7 @@ def test_a_job_as_it_was_measured_is_estimated_within_a_factor() -> None:
     assert 2e9 < estimate(job()).memory.total < 6e9
 
 
-@pytest.mark.parametrize("kind", ["titles", "sft", "dpo", "ppo", "grpo"])
+@pytest.mark.parametrize("kind", ["titles", "sft", "dpo", "ppo", "ppo-exclusions", "grpo"])
 def test_more_steps_take_longer_and_larger_batches_more_memory(kind: str) -> None:
     small = estimate(job(kind, optimizer={"max_steps": 10, "batch_size": 4}))
     large = estimate(job(kind, optimizer={"max_steps": 20, "batch_size": 16}, ppo={"rollout_size": 16}))

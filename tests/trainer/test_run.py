@@ -156,7 +156,7 @@ def test_a_reward_by_lot_has_nothing_to_do_with_the_answer(studio: Studio) -> No
     assert all(p["total"] == pytest.approx(p["exclusion"] + p["format"] + p["tags"] + p["length"]) for p in parts)
 
 
-@pytest.mark.parametrize("kind", ["titles", "ppo", "dpo"])
+@pytest.mark.parametrize("kind", ["titles", "ppo", "ppo-exclusions", "dpo"])
 def test_stopped_and_resumed_is_the_run_that_was_not_stopped(
     studio: Studio, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

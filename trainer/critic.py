@@ -1,0 +1,73 @@
+"""The critic that both PPO trainers have: a value head beside the model, its clipped loss, its place in the optimizer."""
+
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model
+from torch import nn
+from transformers import TrainerCallback
+
+
+class ValueHead(nn.Module):  # type: ignore[misc]
+    """Hidden state -> expected return, float32, 0 at the start."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden_size, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(..., E) -> (...)"""
+        with torch.autocast(hidden.device.type, enabled=False):
+            values: torch.Tensor = self.linear(hidden.float()).squeeze(-1)
+            return values
+
+
+def clipped_errors(values: torch.Tensor, old: torch.Tensor, returns: torch.Tensor, clip: float) -> torch.Tensor:
+    """Half the squared error of each value, or that of the value clipped to within `clip` of the old one, if it is larger.
+
+    Source: the code of Schulman et al. 2017; the paper of 2017 does not clip it.
+    """
+    clipped = old + (values - old).clamp(-clip, clip)
+    return 0.5 * torch.max((values - returns) ** 2, (clipped - returns) ** 2)
+
+
+class HasCritic:
+    """Mixin for a trainer: its value head lives outside `model` (clean adapters), so its gradients are handled here."""
+
+    value_head: ValueHead
+
+    def add_critic(self) -> None:
+        """Once `model` and `accelerator` are there. `args.value_learning_rate` is the head's own rate."""
+        trainer: Any = self
+        base = trainer.model.get_base_model() if is_peft_model(trainer.model) else trainer.model
+        self.value_head = ValueHead(base.config.get_text_config().hidden_size).to(trainer.accelerator.device)
+        trainer.add_callback(_ValueHeadCallback(trainer))
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """As transformers' Trainer, with the value head as a group of its own."""
+        trainer: Any = self
+        if trainer.optimizer is not None:
+            return trainer.optimizer
+        optimizer: Any = super().create_optimizer(model)  # type: ignore[misc]
+        group = {"params": list(self.value_head.parameters()), "lr": trainer.args.value_learning_rate}
+        optimizer.add_param_group({**group, "weight_decay": 0.0})
+        return optimizer
+
+
+class _ValueHeadCallback(TrainerCallback):  # type: ignore[misc]
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        parameters = list(self._trainer.value_head.parameters())
+        accelerator = self._trainer.accelerator
+        if accelerator.num_processes > 1:
+            for parameter in parameters:
+                parameter.grad = accelerator.reduce(parameter.grad, "mean")
+        if args.max_grad_norm > 0:
+            nn.utils.clip_grad_norm_(parameters, args.max_grad_norm)
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._trainer.value_head.zero_grad()

@@ -1,0 +1,380 @@
+"""PPO whose actions are exclusions instead of tokens: kind `ppo-exclusions`, for models that decide by scoring texts.
+
+An episode is one elimination. A time step's state is the query and who is left, its action is one of those (drawn from the
+softmax of the scores of excluding them, as `ranker.decisions` computes it), its reward the grade of that exclusion among those who
+are left, normalised as `trainer.rewards` does. By likelihood a text's score does not depend on who else is there, so that one
+forward pass gives the policy of a whole elimination; where the prompt prints the pool (`scored`), an episode is the one decision that
+the prompt asks for. Nothing is written, so a rollout costs a forward pass and every action is valid.
+
+As in Schulman et al. 2017: sampled actions, GAE, the clipped surrogate, several epochs of minibatches over a rollout, an entropy
+bonus. Departs from it: advantages are whitened over a rollout, the critic's loss is clipped, and the penalty for leaving the
+reference (the policy as it was at the start) is in the reward (`kl_in_loss`: exact, in the loss). Departs from the paper: an
+action is a candidate, not a token, and the critic reads the mean of the hidden states of those who are left, without a gradient
+to the model. Ours.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import torch
+from accelerate.utils import gather_object
+from torch.utils.data import Dataset, Sampler
+from transformers import Trainer, TrainingArguments
+
+from trainer.checkpoints import AsideCheckpoints
+from trainer.critic import HasCritic, clipped_errors
+from trainer.encoding import TitleRow
+from trainer.examples import TrainingExample
+from trainer.gae import estimate_advantages
+from trainer.orders import grade_exclusions, random_floor
+from trainer.rewards import Normalisation, normalise
+from trainer.scoring import PackedTitles, pack_titles, read_titles
+
+STATE: Final = "exclusions_state.pt"
+
+
+@dataclass
+class EliminationArguments(TrainingArguments):  # type: ignore[misc]
+    """transformers' arguments with PPO's beside them (see `trainer.config.Ppo`)."""
+
+    rollout_size: int = 16
+    """Episodes of a rollout, of all processes together."""
+    num_epochs: int = 2
+    clip: float = 0.2
+    entropy_coef: float = 0.001
+    kl_coef: float = 0.02
+    kl_in_loss: bool = False
+    gamma: float = 1.0
+    lam: float = 0.95
+    value_weight: float = 0.1
+    value_clip: float = 0.2
+    value_learning_rate: float = 1e-3
+
+
+class Draw(NamedTuple):
+    """One use of an example: in which rollout, and which row."""
+
+    rollout: int
+    number: int
+
+
+class Episode(NamedTuple):
+    """One elimination of n candidates in T steps, as the policy of its rollout went through it."""
+
+    excluded: torch.Tensor
+    """(T,): positions in the pool."""
+    is_left: torch.Tensor
+    """(T, n): who could be excluded."""
+    log_probs: torch.Tensor
+    """(T,): of the exclusions."""
+    values: torch.Tensor
+    """(T,)"""
+    reference: torch.Tensor
+    """(n,): scores of the reference policy."""
+    rewards: torch.Tensor
+    """(T,): without the penalty."""
+    grades: torch.Tensor
+    """(T,): nan where the exclusion is open."""
+    floors: torch.Tensor
+    """(T,): expected grade of an exclusion by lot."""
+    advantages: torch.Tensor
+    """(T,)"""
+    returns: torch.Tensor
+    """(T,)"""
+
+
+class RolloutSampler(Sampler[Draw]):  # type: ignore[misc]
+    """The rows of each rollout, in minibatches, once an epoch of it. Depends on its arguments alone, not on who has drawn before."""
+
+    def __init__(self, num_rows: int, rollout_size: int, num_epochs: int, num_draws: int, seed: int) -> None:
+        self._num_rows, self._rollout_size, self._num_epochs = num_rows, rollout_size, num_epochs
+        self._num_draws, self._seed = num_draws, seed
+
+    def __len__(self) -> int:
+        return self._num_draws
+
+    def __iter__(self) -> Iterator[Draw]:
+        return islice(self._endless(), self._num_draws)
+
+    def members(self, rollout: int) -> list[int]:
+        """Its rows in the order of the first epoch: all rows in a new order, again and again."""
+        start = rollout * self._rollout_size
+        places = range(start, start + self._rollout_size)
+        orders: dict[int, list[int]] = {}
+        for turn in {place // self._num_rows for place in places}:
+            orders[turn] = random.Random(f"{self._seed} {turn}").sample(range(self._num_rows), self._num_rows)
+        return [orders[place // self._num_rows][place % self._num_rows] for place in places]
+
+    def _endless(self) -> Iterator[Draw]:
+        for rollout in count():
+            members = self.members(rollout)
+            for epoch in range(self._num_epochs):
+                order = random.Random(f"{self._seed} {rollout} {epoch}").sample(members, len(members))
+                yield from (Draw(rollout, index) for index in (order if epoch else members))
+
+
+class Rows(Dataset[Any]):  # type: ignore[misc]
+    """The rows of a data set, asked for by draws."""
+
+    def __init__(self, rows: Sequence[TitleRow]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, draw: Draw) -> tuple[Draw, TitleRow]:
+        return draw, self.rows[draw.number]
+
+
+class Minibatch(NamedTuple):
+    """What the collator makes of some draws."""
+
+    packed: PackedTitles
+    draws: tuple[Draw, ...]
+
+
+class EliminationTrainer(HasCritic, AsideCheckpoints, Trainer):  # type: ignore[misc]
+    """transformers' Trainer (optimizer, accelerate, resume) that draws eliminations and learns from them."""
+
+    def __init__(
+        self,
+        *args: Any,
+        rows: Sequence[TitleRow],
+        scale: float,
+        is_whole: bool,
+        normalisation: Normalisation,
+        lot: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """
+        Args:
+            rows: the decisions, each with its pool and what is known of it.
+            scale: factor on the scores.
+            is_whole: an episode goes on until nothing is known of who is left; else it ends after one exclusion.
+            normalisation: of the grades.
+            lot: a seed; exclusions are then rewarded by lot (placebo).
+        """
+        super().__init__(*args, train_dataset=Rows(rows), data_collator=_collate, **kwargs)
+        self._rows, self._scale, self._is_whole = rows, scale, is_whole
+        self._normalisation, self._lot = normalisation, lot
+        self._rollout, self._episodes = -1, dict[int, Episode]()
+        self._sums: dict[str, list[float]] = {}
+        self._start = [p.detach().clone() for p in self._trained()]
+        self.add_critic()
+
+    def _trained(self) -> Iterator[torch.nn.Parameter]:
+        model = self.accelerator.unwrap_model(self.model)
+        return (p for p in model.parameters() if p.requires_grad)
+
+    @contextmanager
+    def _as_reference(self) -> Iterator[None]:
+        """The weights as they were before the first step, for a while."""
+        now = [(p, p.data) for p in self._trained()]
+        for (parameter, _), start in zip(now, self._start, strict=True):
+            parameter.data = start.to(parameter.device)
+        try:
+            yield
+        finally:
+            for parameter, data in now:
+                parameter.data = data
+
+    # ---- rollouts ----------------------------------------------------------------------------------------------------
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> RolloutSampler:
+        a = self.args
+        num_draws = a.max_steps * a.per_device_train_batch_size * a.gradient_accumulation_steps * a.world_size
+        self._sampler = RolloutSampler(len(self._rows), a.rollout_size, a.num_epochs, num_draws, a.seed)
+        return self._sampler
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        batch: Minibatch = inputs["batch"]
+        return {"batch": Minibatch(batch.packed.to(self.accelerator.device), batch.draws)}
+
+    def _roll_out(self, model: Any, rollout: int) -> None:
+        """Draw an elimination of each of its rows; every process draws those that it learns from first, and tells the others."""
+        size = self.args.per_device_train_batch_size
+        members = self._sampler.members(rollout)
+        batches = [members[k : k + size] for k in range(0, len(members), size)]
+        mine: list[tuple[int, Episode]] = []
+        was_training = model.training
+        model.eval()
+        for batch in batches[self.args.process_index :: self.args.world_size]:
+            packed = pack_titles([self._rows[index] for index in batch]).to(self.accelerator.device)
+            with torch.no_grad():
+                scores, states = read_titles(model, packed)
+                values = self.value_head(states)
+                with self._as_reference():
+                    reference, _ = read_titles(model, packed)
+            parts = ((x.float().cpu().split(packed.pool_sizes)) for x in (scores, reference, values))
+            for index, own, start, value in zip(batch, *parts, strict=True):
+                mine.append((index, self._go_through(Draw(rollout, index), own, start, value)))
+        model.train(was_training)
+        every = mine if self.args.world_size == 1 else gather_object(mine)
+        self._rollout, self._episodes = rollout, _whitened(dict(every))
+        self._note_rollout(list(self._episodes.values()))
+
+    def _go_through(self, draw: Draw, scores: Any, reference: Any, values: Any) -> Episode:
+        """Draw one elimination from the scores (n,) of excluding each, and estimate its advantages."""
+        example = self._rows[draw.number].example
+        generator = torch.Generator().manual_seed(_seed(self.args.seed, *draw))
+        policy, left = self._scale * scores, torch.ones(len(scores), dtype=torch.bool)
+        steps: list[tuple[Any, ...]] = []
+        while grades := self._grades(example, left):
+            log_probs = _masked(policy, left).log_softmax(-1)
+            excluded = int(torch.multinomial(log_probs.exp(), 1, generator=generator))
+            penalty = log_probs[excluded] - _masked(self._scale * reference, left).log_softmax(-1)[excluded]
+            candidate_id = example.pool[excluded]
+            grade = grades[candidate_id]
+            reward = self._reward(example, candidate_id, grades)
+            value = values[left].mean()
+            steps.append((excluded, left, log_probs[excluded], value, reward, grade, random_floor(grades), penalty))
+            left = left.clone()
+            left[excluded] = False
+        columns = list(zip(*steps, strict=True))
+        rewards, old_values, penalties = (torch.tensor([float(x) for x in columns[k]]) for k in (4, 3, 7))
+        total = rewards if self.args.kl_in_loss else rewards - self.args.kl_coef * penalties
+        estimate = estimate_advantages(
+            total[None], old_values[None], torch.ones(1, len(steps)), gamma=self.args.gamma, lam=self.args.lam
+        )
+        return Episode(
+            excluded=torch.tensor(columns[0]),
+            is_left=torch.stack(columns[1]),
+            log_probs=torch.stack(columns[2]),
+            values=old_values,
+            reference=reference,
+            rewards=rewards,
+            grades=torch.tensor([float("nan") if g is None else g for g in columns[5]]),
+            floors=torch.tensor(columns[6]),
+            advantages=estimate.advantages[0],
+            returns=estimate.returns[0],
+        )
+
+    def _grades(self, example: TrainingExample, left: torch.Tensor) -> Mapping[str, float | None]:
+        """What is known of excluding each of those who are left; {} at the end of the episode."""
+        pool = [i for i, is_left in zip(example.pool, left.tolist(), strict=True) if is_left]
+        is_first = len(pool) == len(example.pool)
+        if not is_first and not (self._is_whole and example.tiers):
+            return {}
+        grades = example.grades if is_first else grade_exclusions(example.tiers, pool)
+        return grades if any(g is not None for g in grades.values()) else {}
+
+    def _reward(self, example: TrainingExample, excluded_id: str, grades: Mapping[str, float | None]) -> float:
+        if self._lot is not None:  # mean 0 and variance 1, as the standardised reward of a random policy
+            drawn = _seed(self._lot, example.task.task_id, sorted(grades), excluded_id)
+            return 1.0 if drawn % 2 else -1.0
+        grade = grades[excluded_id]
+        return 0.0 if grade is None else normalise(grade, grades, self._normalisation)
+
+    def _note_rollout(self, episodes: Sequence[Episode]) -> None:
+        steps = Episode(
+            *(torch.cat(list(x)) for x in zip(*(e._replace(is_left=e.is_left.sum(1)) for e in episodes), strict=True))
+        )
+        self._note("objective/score", steps.rewards.mean())
+        self._note("value/mean", steps.values.mean())
+        spread = ((steps.returns - steps.returns.mean()) ** 2).mean().clamp(min=1e-8)
+        errors = steps.returns - steps.values
+        self._note("value/explained_variance", (1 - ((errors - errors.mean()) ** 2).mean() / spread).clamp(min=-1))
+        self._note("exclusion/random_floor", steps.floors.mean())
+        is_known = ~steps.grades.isnan()
+        self._note("exclusion/grade", steps.grades[is_known].mean())
+        for size in steps.is_left[is_known].unique().tolist():
+            self._note(f"exclusion/grade/pool_{size}", steps.grades[is_known & (steps.is_left == size)].mean())
+
+    # ---- updates -----------------------------------------------------------------------------------------------------
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Clipped surrogate, entropy bonus and the critic's clipped loss; means over the steps of the minibatch."""
+        batch: Minibatch = inputs["batch"]
+        if (rollout := batch.draws[0].rollout) != self._rollout:
+            self._roll_out(model, rollout)
+        scores, states = read_titles(model, batch.packed)
+        # a few dozen numbers: what follows is hundreds of small steps, each of which a GPU would have to be told
+        by_pool = (self._scale * scores).cpu().split(batch.packed.pool_sizes)
+        values = self.value_head(states).cpu().split(batch.packed.pool_sizes)
+        episodes = [self._episodes[draw.number] for draw in batch.draws]
+        steps = [self._steps(*each) for each in zip(by_pool, values, episodes, strict=True)]
+        ratio, surrogate, entropy, divergence, value_error, is_clipped = (
+            torch.cat(x) for x in zip(*steps, strict=True)
+        )
+        a = self.args
+        loss = surrogate.mean() - a.entropy_coef * entropy.mean() + a.value_weight * value_error.mean()
+        if a.kl_in_loss:
+            loss = loss + a.kl_coef * divergence.mean()
+        self._note("objective/kl", divergence.mean())
+        self._note("entropy", entropy.mean())
+        self._note("policy/ratio", ratio.mean())
+        self._note("policy/approx_kl", (ratio - 1 - ratio.log()).mean())
+        self._note("clip_ratio/region_mean", is_clipped.float().mean())
+        self._note("value/loss", value_error.mean())
+        loss = loss.to(scores.device)
+        return (loss, {"scores": scores}) if return_outputs else loss
+
+    def _steps(self, scores: torch.Tensor, values: torch.Tensor, episode: Episode) -> tuple[torch.Tensor, ...]:
+        """Of each step (T,): ratio, surrogate, entropy, KL to the reference, error of the value, whether it was clipped."""
+        a, left = self.args, episode.is_left
+        log_probs = _masked(scores.expand_as(left), left).log_softmax(-1)  # (T, n)
+        reference = _masked((self._scale * episode.reference).expand_as(left), left).log_softmax(-1)
+        probs = log_probs.exp()
+        ratio = (log_probs.gather(1, episode.excluded[:, None])[:, 0] - episode.log_probs).exp()
+        plain, clipped = ratio * episode.advantages, ratio.clamp(1 - a.clip, 1 + a.clip) * episode.advantages
+        entropy = -(probs * log_probs).sum(1)
+        divergence = (probs * (log_probs - reference)).sum(1)
+        means = (values * left).sum(1) / left.sum(1)
+        error = clipped_errors(means, episode.values, episode.returns, a.value_clip)
+        return ratio, -torch.min(plain, clipped), entropy, divergence, error, clipped < plain
+
+    def _note(self, name: str, value: torch.Tensor) -> None:
+        self._sums.setdefault(name, []).append(float(value.detach()))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        logs.update({name: sum(values) / len(values) for name, values in self._sums.items()})
+        self._sums.clear()
+        super().log(logs, start_time)
+
+    # ---- resume ------------------------------------------------------------------------------------------------------
+
+    def _save_beside(self, directory: Path) -> None:
+        """Value head, and the rollout that is in use."""
+        if self.accelerator.is_main_process:
+            episodes = {index: tuple(episode) for index, episode in self._episodes.items()}
+            state = {"value_head": self.value_head.state_dict(), "rollout": self._rollout, "episodes": episodes}
+            torch.save(state, directory / STATE)
+
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
+        """As transformers' Trainer; resuming continues the very same run."""
+        if resume_from_checkpoint:
+            state = torch.load(Path(resume_from_checkpoint) / STATE, map_location="cpu", weights_only=True)
+            self.value_head.load_state_dict(state["value_head"])
+            self._rollout = state["rollout"]
+            self._episodes = {index: Episode(*episode) for index, episode in state["episodes"].items()}
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+
+def _collate(items: Sequence[tuple[Draw, TitleRow]]) -> dict[str, Minibatch]:
+    draws, rows = zip(*items, strict=True)
+    return {"batch": Minibatch(pack_titles(rows), draws)}
+
+
+def _whitened(episodes: Mapping[int, Episode]) -> dict[int, Episode]:
+    """Advantages of mean 0 and variance 1 over all steps of a rollout."""
+    every = torch.cat([e.advantages for e in episodes.values()])
+    mean, spread = every.mean(), (every.var(correction=0) + 1e-8).sqrt()
+    return {index: e._replace(advantages=(e.advantages - mean) / spread) for index, e in episodes.items()}
+
+
+def _masked(scores: torch.Tensor, left: torch.Tensor) -> torch.Tensor:
+    """Scores that make the probability of those who are gone 0, with finite gradients."""
+    return scores.masked_fill(~left, -1e9)
+
+
+def _seed(*parts: object) -> int:
+    """A number that depends on nothing else."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
