@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ranker.elimination import AnswerFormat
+from ranker.errors import UsageError
 from ranker.schema import Candidate, Domain, RankingTask
 from trainer.config import make_config
 from trainer.eliminations import Draw, EliminationArguments, EliminationTrainer, RolloutSampler
@@ -166,5 +167,5 @@ def test_every_row_is_drawn_before_any_is_drawn_again() -> None:
 def test_a_rollout_is_made_of_whole_steps() -> None:
     raw = {"kind": "ppo-exclusions", "data": {"tasks": ["a"]}, "ppo": {"rollout_size": 12}}
     assert make_config({**raw, "optimizer": {"batch_size": 4}}).answer_format is AnswerFormat.SCORED
-    with pytest.raises(Exception, match="12: make it a multiple of optimizer.batch_size x optimizer.accumulation"):
+    with pytest.raises(UsageError, match=r"12: make it a multiple of optimizer\.batch_size x optimizer\.accumulation"):
         make_config({**raw, "optimizer": {"batch_size": 4, "accumulation": 2}})
