@@ -30,7 +30,7 @@ PRESETS: Final[Mapping[str, JobPreset]] = {
         {
             "kind": "ppo-exclusions",
             "examples": {"num_examples": 400, "small_pools": 0.0, "hard_share": 0.0, "correction_share": 0.8},
-            "ppo": {"rollout_size": 16, "epochs": 2},
+            "ppo": {"rollout_size": 16, "group_size": 16, "epochs": 2},
             "optimizer": {"max_steps": 100, "batch_size": 8, "learning_rate": 3e-4},
         },
     ),

@@ -100,7 +100,7 @@ class Training:
             )
         shape = read_shape(Path(card.directory), card.num_parameters or 0, config)
         estimate = estimate_job(
-            config,
+            config.asked_as(card.answer_format),
             shape,
             found.train,
             bytes_per_weight=_bytes_per_weight(config),

@@ -83,7 +83,7 @@ class Ppo(Record):
     epochs: Positive = 2
     """Passes over a rollout."""
     group_size: Annotated[int, Field(ge=2)] = 4
-    """Completions a prompt (`grpo` only)."""
+    """Completions a prompt (`grpo`), eliminations a pool (`ppo-exclusions`, where more cost next to nothing)."""
     max_completion_tokens: Positive = 64
     temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
     clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -179,6 +179,13 @@ class JobConfig(Record):
             return AnswerFormat.LIKELIHOOD if self.titles.answer == "likelihood" else AnswerFormat.SCORED
         is_likelihood = self.kind == "sft" and self.sft.teach == "likelihood"
         return AnswerFormat.LIKELIHOOD if is_likelihood else AnswerFormat.FREE
+
+    def asked_as(self, answer_format: AnswerFormat) -> Self:
+        """The same for a model that decides so: what `titles.answer` leaves open is filled in."""
+        if self.titles.answer != "auto":
+            return self
+        answer = "likelihood" if answer_format is AnswerFormat.LIKELIHOOD else "scored"
+        return self.model_copy(update={"titles": self.titles.model_copy(update={"answer": answer})})
 
     @property
     def think_tokens(self) -> int:

@@ -44,7 +44,9 @@ class EliminationArguments(TrainingArguments):  # type: ignore[misc]
     """transformers' arguments with PPO's beside them (see `trainer.config.Ppo`)."""
 
     rollout_size: int = 16
-    """Episodes of a rollout, of all processes together."""
+    """Pools of a rollout, of all processes together."""
+    group_size: int = 4
+    """Episodes of each pool; all come from one forward pass."""
     num_epochs: int = 2
     clip: float = 0.2
     entropy_coef: float = 0.001
@@ -64,8 +66,8 @@ class Draw(NamedTuple):
     number: int
 
 
-class Episode(NamedTuple):
-    """One elimination of n candidates in T steps, as the policy of its rollout went through it."""
+class Episodes(NamedTuple):
+    """Eliminations of one pool of n candidates, as the policy of their rollout went through them: T steps in all."""
 
     excluded: torch.Tensor
     """(T,): positions in the pool."""
@@ -163,7 +165,7 @@ class EliminationTrainer(HasCritic, AsideCheckpoints, Trainer):  # type: ignore[
         super().__init__(*args, train_dataset=Rows(rows), data_collator=_collate, **kwargs)
         self._rows, self._scale, self._is_whole = rows, scale, is_whole
         self._normalisation, self._lot = normalisation, lot
-        self._rollout, self._episodes = -1, dict[int, Episode]()
+        self._rollout, self._episodes = -1, dict[int, Episodes]()
         self._sums: dict[str, list[float]] = {}
         self._start = [p.detach().clone() for p in self._trained()]
         self.add_critic()
@@ -201,7 +203,7 @@ class EliminationTrainer(HasCritic, AsideCheckpoints, Trainer):  # type: ignore[
         size = self.args.per_device_train_batch_size
         members = self._sampler.members(rollout)
         batches = [members[k : k + size] for k in range(0, len(members), size)]
-        mine: list[tuple[int, Episode]] = []
+        mine: list[tuple[int, Episodes]] = []
         was_training = model.training
         model.eval()
         for batch in batches[self.args.process_index :: self.args.world_size]:
@@ -219,10 +221,17 @@ class EliminationTrainer(HasCritic, AsideCheckpoints, Trainer):  # type: ignore[
         self._rollout, self._episodes = rollout, _whitened(dict(every))
         self._note_rollout(list(self._episodes.values()))
 
-    def _go_through(self, draw: Draw, scores: Any, reference: Any, values: Any) -> Episode:
-        """Draw one elimination from the scores (n,) of excluding each, and estimate its advantages."""
-        example = self._rows[draw.number].example
+    def _go_through(self, draw: Draw, scores: Any, reference: Any, values: Any) -> Episodes:
+        """Draw eliminations from the scores (n,) of excluding each, and estimate their advantages."""
         generator = torch.Generator().manual_seed(_seed(self.args.seed, *draw))
+        example = self._rows[draw.number].example
+        drawn = [self._eliminate(example, scores, reference, values, generator) for _ in range(self.args.group_size)]
+        columns = zip(*(e._replace(reference=reference[:0]) for e in drawn), strict=True)
+        return Episodes(*(torch.cat(column) for column in columns))._replace(reference=reference)
+
+    def _eliminate(
+        self, example: TrainingExample, scores: Any, reference: Any, values: Any, generator: torch.Generator
+    ) -> Episodes:
         policy, left = self._scale * scores, torch.ones(len(scores), dtype=torch.bool)
         steps: list[tuple[Any, ...]] = []
         while grades := self._grades(example, left):
@@ -242,7 +251,7 @@ class EliminationTrainer(HasCritic, AsideCheckpoints, Trainer):  # type: ignore[
         estimate = estimate_advantages(
             total[None], old_values[None], torch.ones(1, len(steps)), gamma=self.args.gamma, lam=self.args.lam
         )
-        return Episode(
+        return Episodes(
             excluded=torch.tensor(columns[0]),
             is_left=torch.stack(columns[1]),
             log_probs=torch.stack(columns[2]),
@@ -271,8 +280,8 @@ class EliminationTrainer(HasCritic, AsideCheckpoints, Trainer):  # type: ignore[
         grade = grades[excluded_id]
         return 0.0 if grade is None else normalise(grade, grades, self._normalisation)
 
-    def _note_rollout(self, episodes: Sequence[Episode]) -> None:
-        steps = Episode(
+    def _note_rollout(self, episodes: Sequence[Episodes]) -> None:
+        steps = Episodes(
             *(torch.cat(list(x)) for x in zip(*(e._replace(is_left=e.is_left.sum(1)) for e in episodes), strict=True))
         )
         self._note("objective/score", steps.rewards.mean())
@@ -317,7 +326,7 @@ class EliminationTrainer(HasCritic, AsideCheckpoints, Trainer):  # type: ignore[
         loss = loss.to(scores.device)
         return (loss, {"scores": scores}) if return_outputs else loss
 
-    def _steps(self, scores: torch.Tensor, values: torch.Tensor, episode: Episode) -> tuple[torch.Tensor, ...]:
+    def _steps(self, scores: torch.Tensor, values: torch.Tensor, episode: Episodes) -> tuple[torch.Tensor, ...]:
         """Of each step (T,): ratio, surrogate, entropy, KL to the reference, error of the value, whether it was clipped."""
         a, left = self.args, episode.is_left
         log_probs = _masked(scores.expand_as(left), left).log_softmax(-1)  # (T, n)
@@ -354,7 +363,7 @@ class EliminationTrainer(HasCritic, AsideCheckpoints, Trainer):  # type: ignore[
             state = torch.load(Path(resume_from_checkpoint) / STATE, map_location="cpu", weights_only=True)
             self.value_head.load_state_dict(state["value_head"])
             self._rollout = state["rollout"]
-            self._episodes = {index: Episode(*episode) for index, episode in state["episodes"].items()}
+            self._episodes = {index: Episodes(*episode) for index, episode in state["episodes"].items()}
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
 
@@ -363,7 +372,7 @@ def _collate(items: Sequence[tuple[Draw, TitleRow]]) -> dict[str, Minibatch]:
     return {"batch": Minibatch(pack_titles(rows), draws)}
 
 
-def _whitened(episodes: Mapping[int, Episode]) -> dict[int, Episode]:
+def _whitened(episodes: Mapping[int, Episodes]) -> dict[int, Episodes]:
     """Advantages of mean 0 and variance 1 over all steps of a rollout."""
     every = torch.cat([e.advantages for e in episodes.values()])
     mean, spread = every.mean(), (every.var(correction=0) + 1e-8).sqrt()

@@ -2,12 +2,13 @@
 
 Memory is `trainer.memory`'s estimate on lengths that are guessed from characters (the job itself counts tokens and checks
 again). Time is floating-point operations (2 a parameter and token for a forward pass, twice that again for a backward pass)
-over the speed of this machine, which a small matrix product measures, and, for rollouts, one pass over the weights for each
-token that is decoded. Where an earlier job of the same kind and model has run here, its own seconds a token are taken
+over the speed of this machine's cores, which small matrix products measure, and, where the model writes, one pass over the
+weights for each token that is decoded. Where an earlier job of the same kind and model has run here, its own seconds a token are taken
 instead. Rough by nature: within a factor of two. Ours.
 """
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -16,6 +17,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from ranker.elimination import AnswerFormat
+from ranker.prompts import render_likelihoods
 from trainer.config import JobConfig
 from trainer.examples import TrainingExample
 from trainer.memory import MemoryEstimate, ModelShape, estimate_memory
@@ -23,8 +26,10 @@ from trainer.memory import MemoryEstimate, ModelShape, estimate_memory
 CHARACTERS_A_TOKEN: Final = 3.6
 THOUGHT_TOKENS: Final = 40
 """Of a rationale with its answer."""
-EFFICIENCY: Final = 0.35
-"""Share of a plain matrix product's speed that training reaches (measured: titles, 135M, one core)."""
+EFFICIENCY: Final = 0.5
+"""Share of a small matrix product's speed that training reaches (measured: titles, 135M, one core, float32)."""
+BF16_GAIN: Final = 2.9
+"""How much faster it is in bfloat16 where the cores multiply it (measured as above, AVX512-BF16)."""
 DECODE_BYTES_PER_S: Final = 8e9
 LAYER_OVERHEAD_S: Final = 4e-4
 """Of one layer and decoded token, whatever its size."""
@@ -124,7 +129,8 @@ def estimate_job(
     )
     work = work_of_step(config, typical)
     if seconds_per_weight is None:
-        speed = EFFICIENCY * matrix_speed()
+        num_threads = config.num_threads or (os.cpu_count() or 1) // config.num_processes or 1
+        speed = EFFICIENCY * num_threads * core_speed() * (BF16_GAIN if bytes_per_weight == 2 else 1)
         seconds = 2 * shape.num_parameters * (3 * work.trained + work.scored) / speed
         one_pass = shape.num_parameters * bytes_per_weight / DECODE_BYTES_PER_S + LAYER_OVERHEAD_S * shape.num_layers
         seconds += work.decode_steps * one_pass
@@ -164,20 +170,26 @@ def typical_tokens(config: JobConfig, examples: Sequence[TrainingExample]) -> fl
 
 
 @cache
-def matrix_speed() -> float:
-    """Floating-point operations a second of this machine, by a product of two matrices (a few hundredths of a second)."""
-    size = 384
+def core_speed() -> float:
+    """Floating-point operations a second of one core, by matrices so small that no library shares them out (hundredths of a second)."""
+    size, repeats = 64, 20
     left = np.ones((size, size), dtype=np.float32)
     fastest = float("inf")
-    for _ in range(12):  # the fastest one: others may compute beside us just now
+    for _ in range(40):  # the fastest one: others may compute beside us just now
         started = time.perf_counter()
-        left @ left
+        for _ in range(repeats):
+            left @ left
         fastest = min(fastest, time.perf_counter() - started)
-    return 2 * size**3 / max(1e-7, fastest)
+    return 2 * repeats * size**3 / max(1e-7, fastest)
 
 
 def _count_tokens(example: TrainingExample, config: JobConfig) -> tuple[int, int]:
     """(tokens of the prompt, tokens behind it), guessed from characters; prompts that are too long are left out later."""
+    if config.answer_format is AnswerFormat.LIKELIHOOD:
+        questions = render_likelihoods(example.task, example.candidates)
+        prompts = sum(len(q.prompt.text) for q in questions)
+        continuations = sum(len(text) for q in questions for text in q.continuations)
+        return round(prompts / CHARACTERS_A_TOKEN), round(continuations / CHARACTERS_A_TOKEN)
     text = example.render(lambda system, user: f"{system}\n{user}").text
     prompt = min(config.max_prompt_tokens, round(len(text) / CHARACTERS_A_TOKEN) + 10)
     if config.is_over_titles:

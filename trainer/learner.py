@@ -255,6 +255,7 @@ def _make_exclusions(
         args=EliminationArguments(
             remove_unused_columns=False,
             rollout_size=p.rollout_size,
+            group_size=p.group_size,
             num_epochs=p.epochs,
             clip=p.clip,
             entropy_coef=p.entropy_coef,

@@ -25,7 +25,6 @@ import psutil
 from filelock import FileLock, Timeout
 
 from ranker.backends import load_backend
-from ranker.elimination import AnswerFormat
 from ranker.errors import JobError, RankingStudioError
 from ranker.prompts import PROMPT_VERSION
 from trainer.checkpoints import PARTIAL, Provenance, newest_checkpoint, read_provenance, write_whole
@@ -227,9 +226,7 @@ def _find_base(config: JobConfig, registry: Registry) -> tuple[ModelCard, JobCon
         raise JobError(
             f"model: {card.name}: runs on a server ({card.engine}), so its weights are not here: choose a local one"
         )
-    if config.titles.answer == "auto":
-        answer = "likelihood" if card.answer_format is AnswerFormat.LIKELIHOOD else "scored"
-        config = config.model_copy(update={"titles": config.titles.model_copy(update={"answer": answer})})
+    config = config.asked_as(card.answer_format)
     if card.adapter is None:
         return card, config
     base = registry.card(read_provenance(Path(card.adapter)).base_model)

@@ -8,7 +8,8 @@ scored, so nothing has to be sampled and the gradient of the expected reward is 
 
     pairs    mean of softplus(-(s_worse - s_better)) over all pairs that are known, s = scaled score of *excluding*: the
              likelihood of Bradley and Terry 1952; every known pair of a partial order teaches, ties and open ones do not
-    reward   minus the expected grade of the exclusion: what PPO would climb to with this action space, without sampling
+    reward   minus the expected grade of the exclusion: what PPO climbs to with this action space, without sampling
+             (`trainer.eliminations` samples)
     right    minus log of the probability of all right exclusions together
 
 Where the model is asked for the best, `trainer.encoding` has turned the signs round. Departs from Schulman 2017 in everything

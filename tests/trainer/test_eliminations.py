@@ -90,7 +90,7 @@ def test_the_first_epoch_is_on_policy_and_the_second_is_not(learned: list[dict[s
 
 def test_an_episode_is_a_whole_elimination(toy_model_dir: Path, tmp_path: Path) -> None:
     """Grades and probabilities are of who is left; the KL penalty is 0 at the start; advantages by hand."""
-    trainer = make_trainer(toy_model_dir, tmp_path, [example(0)], gamma=0.5, lam=0.5)
+    trainer = make_trainer(toy_model_dir, tmp_path, [example(0)], gamma=0.5, lam=0.5, group_size=1)
     scores = torch.tensor([0.1, 0.7, -0.3, 0.2])
     episode = trainer._go_through(Draw(0, 0), scores, scores, torch.zeros(4))
     pool = ["0", "1", "2", "3"]
@@ -119,7 +119,7 @@ ENDS = [
 def test_an_episode_ends_when_nothing_is_known_of_who_is_left(
     toy_model_dir: Path, tmp_path: Path, tiers: Tiers, is_whole: bool, changes: dict[str, Any], is_over: Any
 ) -> None:
-    trainer = make_trainer(toy_model_dir, tmp_path, [example(0, tiers, **changes)], is_whole=is_whole)
+    trainer = make_trainer(toy_model_dir, tmp_path, [example(0, tiers, **changes)], is_whole=is_whole, group_size=1)
     lengths = set()
     for rollout in range(12):
         gone = trainer._go_through(Draw(rollout, 0), torch.zeros(4), torch.zeros(4), torch.zeros(4)).excluded.tolist()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ranker.elimination import AnswerFormat
 from ranker.schema import Candidate, Domain, RankingTask
 from trainer.config import JobConfig, make_config
 from trainer.estimate import JobEstimate, estimate_job, read_shape, work_of_step
@@ -52,6 +53,20 @@ def test_more_steps_take_longer_and_larger_batches_more_memory(kind: str) -> Non
     large = estimate(job(kind, optimizer={"max_steps": 20, "batch_size": 16}, ppo={"rollout_size": 16}))
     assert 0 < small.seconds < large.seconds
     assert small.memory.total < large.memory.total
+
+
+def test_by_likelihood_no_prompt_prints_the_pool() -> None:
+    by_likelihood = job().asked_as(AnswerFormat.LIKELIHOOD)
+    assert by_likelihood.answer_format is AnswerFormat.LIKELIHOOD
+    assert estimate(by_likelihood).prompt_tokens < estimate(job()).prompt_tokens / 2
+    stated = job(titles={"answer": "scored"})
+    assert stated.asked_as(AnswerFormat.LIKELIHOOD) == stated
+
+
+def test_halves_of_the_weights_and_of_the_threads_change_the_time() -> None:
+    one = estimate(job(num_threads=1)).seconds
+    assert estimate(job(num_threads=2)).seconds == pytest.approx(one / 2)
+    assert estimate(job(num_threads=1), bytes_per_weight=4).seconds > 2 * one
 
 
 def test_an_earlier_job_says_how_long_it_takes() -> None:
