@@ -16,7 +16,6 @@ to the model. Ours.
 import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -33,6 +32,7 @@ from trainer.encoding import TitleRow
 from trainer.examples import TrainingExample
 from trainer.gae import estimate_advantages
 from trainer.orders import grade_exclusions, random_floor
+from trainer.reference import HasReference
 from trainer.rewards import Normalisation, normalise
 from trainer.scoring import PackedTitles, pack_titles, read_titles
 
@@ -141,7 +141,7 @@ class Minibatch(NamedTuple):
     draws: tuple[Draw, ...]
 
 
-class EliminationTrainer(HasCritic, AsideCheckpoints, Trainer):  # type: ignore[misc]
+class EliminationTrainer(HasCritic, HasReference, AsideCheckpoints, Trainer):  # type: ignore[misc]
     """transformers' Trainer (optimizer, accelerate, resume) that draws eliminations and learns from them."""
 
     def __init__(
@@ -167,24 +167,8 @@ class EliminationTrainer(HasCritic, AsideCheckpoints, Trainer):  # type: ignore[
         self._normalisation, self._lot = normalisation, lot
         self._rollout, self._episodes = -1, dict[int, Episodes]()
         self._sums: dict[str, list[float]] = {}
-        self._start = [p.detach().clone() for p in self._trained()]
+        self.remember_start()
         self.add_critic()
-
-    def _trained(self) -> Iterator[torch.nn.Parameter]:
-        model = self.accelerator.unwrap_model(self.model)
-        return (p for p in model.parameters() if p.requires_grad)
-
-    @contextmanager
-    def _as_reference(self) -> Iterator[None]:
-        """The weights as they were before the first step, for a while."""
-        now = [(p, p.data) for p in self._trained()]
-        for (parameter, _), start in zip(now, self._start, strict=True):
-            parameter.data = start.to(parameter.device)
-        try:
-            yield
-        finally:
-            for parameter, data in now:
-                parameter.data = data
 
     # ---- rollouts ----------------------------------------------------------------------------------------------------
 
@@ -211,7 +195,7 @@ class EliminationTrainer(HasCritic, AsideCheckpoints, Trainer):  # type: ignore[
             with torch.no_grad():
                 scores, states = read_titles(model, packed)
                 values = self.value_head(states)
-                with self._as_reference():
+                with self.as_reference():
                     reference, _ = read_titles(model, packed)
             parts = ((x.float().cpu().split(packed.pool_sizes)) for x in (scores, reference, values))
             for index, own, start, value in zip(batch, *parts, strict=True):

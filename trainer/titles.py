@@ -13,7 +13,8 @@ scored, so nothing has to be sampled and the gradient of the expected reward is 
     right    minus log of the probability of all right exclusions together
 
 Where the model is asked for the best, `trainer.encoding` has turned the signs round. Departs from Schulman 2017 in everything
-but the reward: no ratio, no clipping, no critic; `kl_weight` keeps the policy near the reference (adapter off).
+but the reward: no ratio, no clipping, no critic. `kl_weight` keeps the decisions about base data, which are replayed against
+forgetting, near those of the policy that the job began with; what corrections say may change as far as it must.
 """
 
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from trainer.checkpoints import AsideCheckpoints
 from trainer.encoding import Encoder, TitleRow
 from trainer.examples import TrainingExample
 from trainer.orders import random_floor
+from trainer.reference import HasReference
 from trainer.scoring import PackedTitles, pack_titles, score_titles
 
 Loss = Literal["pairs", "reward", "right"]
@@ -39,20 +41,27 @@ class TitleBatch(NamedTuple):
     """What the collator makes of some examples."""
 
     packed: PackedTitles
-    examples: tuple[TrainingExample, ...]
+    rows: tuple[TitleRow, ...]
+
+    @property
+    def examples(self) -> list[TrainingExample]:
+        """What is known of each."""
+        return [row.example for row in self.rows]
 
 
-class TitleTrainer(AsideCheckpoints, Trainer):  # type: ignore[misc]
+class TitleTrainer(HasReference, AsideCheckpoints, Trainer):  # type: ignore[misc]
     """transformers' Trainer (optimizer, accelerate, resume) with a loss over the titles of a pool."""
 
     def __init__(self, *args: Any, loss: Loss, scale: float, kl_weight: float, **kwargs: Any) -> None:
         super().__init__(*args, data_collator=_collate, **kwargs)
         self._loss, self._scale, self._kl_weight = loss, scale, kl_weight
         self._sums: dict[str, list[float]] = {}
+        if kl_weight > 0:
+            self.remember_start()
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         batch: TitleBatch = inputs["batch"]
-        return {"batch": TitleBatch(batch.packed.to(self.accelerator.device), batch.examples)}
+        return {"batch": batch._replace(packed=batch.packed.to(self.accelerator.device))}
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -64,20 +73,24 @@ class TitleTrainer(AsideCheckpoints, Trainer):  # type: ignore[misc]
         losses = [title_loss(s, e, self._loss) for s, e in zip(by_pool, batch.examples, strict=True)]
         loss = torch.stack(losses).mean()
         if self._kl_weight > 0:
-            divergence = self._divergence(model, batch.packed, by_pool)
+            divergence = self._divergence(model, batch, by_pool)
             self._note("kl", float(divergence.detach()))
             loss = loss + self._kl_weight * divergence
         loss = loss.to(scores.device)
         self._note_accuracy(by_pool, batch.examples)
         return (loss, {"scores": scores}) if return_outputs else loss
 
-    def _divergence(self, model: Any, packed: PackedTitles, by_pool: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Mean KL(policy || reference) over the decisions, exact: the actions are few."""
-        with torch.no_grad(), self.accelerator.unwrap_model(model).disable_adapter():
+    def _divergence(self, model: Any, batch: TitleBatch, by_pool: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Mean KL(policy || reference) over the decisions that are replayed, exact: the actions are few."""
+        replayed = [k for k, row in enumerate(batch.rows) if row.example.source == "base"]
+        if not replayed:
+            return by_pool[0].sum() * 0
+        packed = pack_titles([batch.rows[k] for k in replayed]).to(batch.packed.input_ids.device)
+        with self.as_reference():
             reference = (self._scale * score_titles(model, packed)).cpu().split(packed.pool_sizes)
         terms = [
-            functional.kl_div(r.log_softmax(-1), s.log_softmax(-1), log_target=True, reduction="sum")
-            for s, r in zip(by_pool, reference, strict=True)
+            functional.kl_div(r.log_softmax(-1), by_pool[k].log_softmax(-1), log_target=True, reduction="sum")
+            for k, r in zip(replayed, reference, strict=True)
         ]
         return torch.stack(terms).mean()
 
@@ -133,5 +146,5 @@ def encode_titles(encoder: Encoder, examples: Sequence[TrainingExample], max_tok
 
 
 def _collate(items: Sequence[dict[str, TitleRow]]) -> dict[str, TitleBatch]:
-    rows = [item["row"] for item in items]
-    return {"batch": TitleBatch(pack_titles(rows), tuple(row.example for row in rows))}
+    rows = tuple(item["row"] for item in items)
+    return {"batch": TitleBatch(pack_titles(rows), rows)}

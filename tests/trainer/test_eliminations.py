@@ -138,7 +138,7 @@ def test_the_penalty_holds_the_policy_near_where_it_began(toy_model_dir: Path, t
         with torch.no_grad():
             for parameter in trainer._trained():
                 parameter.add_(0.05)
-        trainer._start = [p.detach().clone() for p in trainer._trained()]
+        trainer.remember_start()
         trainer.train()
         assert history(trainer)[0]["objective/kl"] == pytest.approx(0, abs=1e-6)
         ends.append(history(trainer)[-1]["objective/kl"])

@@ -44,6 +44,22 @@ def test_titles_learn_are_promoted_and_rank(studio: Studio) -> None:
     assert studio.registry.promote(str(checkpoint)) == card, "promoting again changes nothing"
 
 
+def test_replayed_decisions_stay_near_those_that_it_began_with(studio: Studio) -> None:
+    """A promoted model is its own reference, and corrections are free to change it."""
+    first = studio.job("titles", max_steps=6)
+    studio.run(first)
+    model = studio.registry.promote(str(newest_checkpoint(first.checkpoints))).name
+    ends = []
+    for weight in (1e-6, 10.0):
+        optimizer = {"max_steps": 16, "batch_size": 8, "learning_rate": 0.003}
+        job = studio.job("titles", max_steps=16, model=model, titles={"kl_weight": weight}, optimizer=optimizer)
+        studio.run(job)
+        rows = list(job.metrics())
+        assert rows[0]["kl"] == pytest.approx(0, abs=1e-5)
+        ends.append(sum(row["kl"] for row in rows[-4:]))
+    assert ends[1] < ends[0] / 3
+
+
 def test_all_weights_can_be_trained_and_promoted(studio: Studio) -> None:
     job = studio.job("titles", max_steps=2, lora=None)
     studio.run(job)
