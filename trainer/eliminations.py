@@ -14,6 +14,7 @@ to the model. Ours.
 """
 
 import hashlib
+import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from trainer.encoding import TitleRow
 from trainer.examples import TrainingExample
 from trainer.gae import estimate_advantages
 from trainer.orders import grade_exclusions, random_floor
+from trainer.policy import ROLLOUTS_PER_STEP
 from trainer.reference import HasReference
 from trainer.rewards import Normalisation, normalise
 from trainer.scoring import PackedTitles, pack_titles, read_titles
@@ -152,6 +154,7 @@ class EliminationTrainer(HasCritic, HasReference, AsideCheckpoints, Trainer):  #
         is_whole: bool,
         normalisation: Normalisation,
         lot: int | None = None,
+        rollouts_path: Path | None = None,
         **kwargs: Any,
     ) -> None:
         """
@@ -161,10 +164,11 @@ class EliminationTrainer(HasCritic, HasReference, AsideCheckpoints, Trainer):  #
             is_whole: an episode goes on until nothing is known of who is left; else it ends after one exclusion.
             normalisation: of the grades.
             lot: a seed; exclusions are then rewarded by lot (placebo).
+            rollouts_path: some eliminations of each rollout are written here, for reading.
         """
         super().__init__(*args, train_dataset=Rows(rows), data_collator=_collate, **kwargs)
         self._rows, self._scale, self._is_whole = rows, scale, is_whole
-        self._normalisation, self._lot = normalisation, lot
+        self._normalisation, self._lot, self._rollouts_path = normalisation, lot, rollouts_path
         self._rollout, self._episodes = -1, dict[int, Episodes]()
         self._sums: dict[str, list[float]] = {}
         self.remember_start()
@@ -204,6 +208,10 @@ class EliminationTrainer(HasCritic, HasReference, AsideCheckpoints, Trainer):  #
         every = mine if self.args.world_size == 1 else gather_object(mine)
         self._rollout, self._episodes = rollout, _whitened(dict(every))
         self._note_rollout(list(self._episodes.values()))
+        if self._rollouts_path is not None and self.accelerator.is_main_process:
+            lines = [self._line(number, self._episodes[number]) for number in members[:ROLLOUTS_PER_STEP]]
+            with self._rollouts_path.open("a", encoding="utf-8") as rollouts:
+                rollouts.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
     def _go_through(self, draw: Draw, scores: Any, reference: Any, values: Any) -> Episodes:
         """Draw eliminations from the scores (n,) of excluding each, and estimate their advantages."""
@@ -278,6 +286,30 @@ class EliminationTrainer(HasCritic, HasReference, AsideCheckpoints, Trainer):  #
         self._note("exclusion/grade", steps.grades[is_known].mean())
         for size in steps.is_left[is_known].unique().tolist():
             self._note(f"exclusion/grade/pool_{size}", steps.grades[is_known & (steps.is_left == size)].mean())
+
+    def _line(self, number: int, episodes: Episodes) -> dict[str, Any]:
+        """The first elimination of a pool, for a person."""
+        example = self._rows[number].example
+        titles = [candidate.title for candidate in example.candidates]
+        sizes = episodes.is_left.sum(1).tolist()
+        num_steps = next((t for t in range(1, len(sizes)) if sizes[t] >= sizes[t - 1]), len(sizes))
+        names = ("grades", "floors", "rewards", "advantages")
+        columns = {name.removesuffix("s"): getattr(episodes, name)[:num_steps].tolist() for name in names}
+        columns["probability"] = episodes.log_probs[:num_steps].exp().tolist()
+        gone = episodes.excluded[:num_steps].tolist()
+        steps = [
+            {"excluded": titles[k], **{name: None if c[t] != c[t] else round(c[t], 6) for name, c in columns.items()}}
+            for t, k in enumerate(gone)
+        ]
+        return {
+            "optimizer_step": self.state.global_step,
+            "task_id": example.task.task_id,
+            "asked": [
+                text for text in (example.task.query, example.task.criterion or "", *example.task.history) if text
+            ],
+            "steps": steps,
+            "left": [title for k, title in enumerate(titles) if k not in gone],
+        }
 
     # ---- updates -----------------------------------------------------------------------------------------------------
 

@@ -275,6 +275,7 @@ def _make_exclusions(
         is_whole=encoder.answer_format is AnswerFormat.LIKELIHOOD,
         normalisation=PRESETS[config.reward].normalisation,
         lot=_lot(config),
+        rollouts_path=out.parent / "rollouts.jsonl",
     )
     return trainer, _size_of_titles(config, rows), len(rows)
 

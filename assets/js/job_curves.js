@@ -15,7 +15,7 @@ const CHARTS = [
   { title: "Right exclusions by pool size", unit: "grade", pools: true },
   { title: "Loss", unit: "loss", lines: [["loss", "loss"]] },
   { title: "Preferred over rejected", unit: "share, margin", lines: [["rewards/accuracies", "right way round"], ["rewards/margins", "margin"]] },
-  { title: "KL to the reference", unit: "nats", lines: [["objective/kl", "a completion"], ["kl", "KL"], ["policy/approx_kl", "one update"]] },
+  { title: "KL to the reference", unit: "nats", lines: [["objective/kl", "a decision"], ["kl", "KL"], ["policy/approx_kl", "one update"]] },
   { title: "Entropy", unit: "nats", lines: [["entropy", "entropy"]] },
   { title: "Clip fraction", unit: "share", lines: [["clip_ratio/region_mean", "policy"], ["value/clip_fraction", "value"]] },
   { title: "Value loss", unit: "loss", lines: [["value/loss", "value loss"]] },

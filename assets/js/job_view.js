@@ -3,7 +3,7 @@
 import { ask, askText } from "./ask.js";
 import { makeCurves } from "./job_curves.js";
 import { provenance, results, sideBySide } from "./job_results.js";
-import { makeRollouts } from "./rollouts.js";
+import { makeRollouts, wordsOf } from "./rollouts.js";
 import { ago, count, h, setAttributes, setShare, setText, shareBar } from "./dom.js";
 import { JOB_STATES } from "./words.js";
 
@@ -125,6 +125,7 @@ function layout(id, curves, trigger) {
   const waiting = h("p.rs-empty-line", {}, "Curves appear with the first optimizer step; loading the model takes some seconds.");
   const outcome = h("div");
   const from = h("div");
+  const drawn = h("h2.rs-section-title", {}, "Completions");
   const rollouts = h("div");
   const others = h("select.rs-input", { id: "rs-other-job" });
   const beside = h("div");
@@ -140,7 +141,7 @@ function layout(id, curves, trigger) {
     section("Before and after", outcome),
     waiting,
     curves.node,
-    section("Completions", rollouts),
+    h("section.rs-panel", {}, drawn, rollouts),
     section("Beside another job", h("label.rs-label", { for: "rs-other-job" }, "Compare with"), others, beside),
     section("Where it comes from", from, h("details.rs-details", {}, h("summary", {}, "All settings"), settings), log),
   );
@@ -158,6 +159,7 @@ function layout(id, curves, trigger) {
     return h("button.rs-button.is-small", { type: "button", class: `rs-button is-small ${tone}`, title: words || null, onclick: () => trigger(event, { id }) }, name);
   }
   function fill(view) {
+    setText(drawn, wordsOf(view.config.kind).many);
     setText(title, view.status.name || `${view.status.kind} of ${view.config.model}`);
     const can = view.can;
     const placebo = ["ppo", "ppo-exclusions", "grpo"].includes(view.config.kind) ? "The same job with a reward by lot: what it reaches is what chance reaches." : "The same job with the candidates of every correction exchanged at random.";

@@ -1,4 +1,5 @@
-// Completions of a job to page through, newest first: prompt, reasoning, answer, parts of the reward, advantage.
+// What a job drew, to page through, newest first: completions (prompt, reasoning, answer, parts of the reward, advantage), or
+// eliminations (who was excluded, how probable that was, what it earned).
 import { ask } from "./ask.js";
 import { count, h, setText } from "./dom.js";
 import { matched, partsTable, poolList } from "./reward_parts.js";
@@ -11,8 +12,9 @@ export function makeRollouts(jobId, kind, onInspect) {
   const place = h("span.rs-num", { "aria-live": "polite" });
   const previous = h("button.rs-button.is-small", { type: "button", onclick: () => go(number - 1) }, "Older");
   const next = h("button.rs-button.is-small", { type: "button", onclick: () => go(number + 1) }, "Newer");
-  const open = h("button.rs-button.is-small", { type: "button", onclick: () => onInspect({ job: jobId, rollout: number }) }, "Open in the inspector");
-  const bar = h("div.rs-pager", {}, place, h("div.rs-pager-buttons", {}, previous, next, open));
+  const words = wordsOf(kind);
+  const open = !eliminates(kind) && h("button.rs-button.is-small", { type: "button", onclick: () => onInspect({ job: jobId, rollout: number }) }, "Open in the inspector");
+  const bar = h("div.rs-pager", {}, place, h("div.rs-pager-buttons", {}, previous, next, open || null));
   const node = h("div", {}, bar, card);
   let number = -1;
   let total = 0;
@@ -24,14 +26,15 @@ export function makeRollouts(jobId, kind, onInspect) {
     number = wanted;
     label();
     try {
-      const [kept, found] = await Promise.all([ask(`/api/jobs/${jobId}/rollouts/${wanted}`), ask("/api/rewards/inspect", { job: jobId, rollout: wanted })]);
-      if (number === wanted) card.replaceChildren(...body(kept, found));
+      const read = eliminates(kind) ? null : ask("/api/rewards/inspect", { job: jobId, rollout: wanted });
+      const [kept, found] = await Promise.all([ask(`/api/jobs/${jobId}/rollouts/${wanted}`), read]);
+      if (number === wanted) card.replaceChildren(...(found ? body(kept, found) : elimination(kept)));
     } catch (error) {
       if (number === wanted) card.replaceChildren(h("p.rs-error", { role: "alert" }, error.message));
     }
   }
   function label() {
-    setText(place, `Completion ${count(number + 1)} of ${count(total)}`);
+    setText(place, `${words.one} ${count(number + 1)} of ${count(total)}`);
     previous.disabled = number <= 0;
     next.disabled = number >= total - 1;
   }
@@ -39,14 +42,34 @@ export function makeRollouts(jobId, kind, onInspect) {
     const isNew = numRollouts !== total;
     total = numRollouts;
     bar.hidden = total === 0;
-    if (total === 0) return card.replaceChildren(h("p.rs-empty-line", {}, generates(kind) ? "The first completions appear here as soon as they are scored." : "This kind of job writes no completions. The curves and the comparison show how it does."));
+    if (total === 0) return card.replaceChildren(h("p.rs-empty-line", {}, words.none));
     if (number < 0 || number >= total || (isNew && follows)) return go(total - 1);
     return label();
   }
   return { node, update };
 }
 
-const generates = (kind) => kind === "ppo" || kind === "grpo";
+const eliminates = (kind) => kind === "ppo-exclusions";
+
+/** What a job of a kind draws, in words: the section, one of them, and none yet. */
+export function wordsOf(kind) {
+  if (eliminates(kind)) return { many: "Eliminations", one: "Elimination", none: "The first eliminations appear here as soon as they are drawn." };
+  if (kind === "ppo" || kind === "grpo") return { many: "Completions", one: "Completion", none: "The first completions appear here as soon as they are scored." };
+  return { many: "Completions", one: "Completion", none: "This kind of job draws nothing: it learns from given answers. The curves and the comparison show how it does." };
+}
+
+const COLUMNS = [["probability", "Probability"], ["grade", "Grade"], ["floor", "By lot"], ["reward", "Reward"], ["advantage", "Advantage"]];
+
+function elimination(kept) {
+  const rows = kept.steps.map((step, k) => h("tr", {}, h("th", { scope: "row" }, h("span.rs-num", {}, `${k + 1}. `), step.excluded), COLUMNS.map(([name, label]) => h("td.rs-num", { "data-label": label }, step[name] === null ? "open" : step[name].toFixed(2)))));
+  const head = h("tr", {}, h("th", { scope: "col" }, "Excluded"), COLUMNS.map(([, label]) => h("th", { scope: "col" }, label)));
+  return [
+    h("p.rs-quiet", {}, `Optimizer step ${count(kept.optimizer_step)}, task ${kept.task_id}`),
+    h("p", {}, kept.asked.join(" / ")),
+    h("div.rs-table-scroll", {}, h("table.rs-table.rs-parts", { "aria-label": "Who was excluded, step by step" }, h("thead", {}, head), h("tbody", {}, rows))),
+    h("p.rs-sub", {}, `Left at the end: ${kept.left.join(" / ")}`),
+  ];
+}
 
 function body(kept, found) {
   const advantage = kept.advantage ?? 0;

@@ -19,6 +19,7 @@ from trainer.simulate import simulate_corrections
 
 YEARS = (1931, 1994, 1967, 2003)
 JOB_ID = "20260101-000000-aaaa"
+DRAWN_ID = "20260101-000000-bbbb"
 
 
 def film_tasks() -> list[RankingTask]:
@@ -55,6 +56,23 @@ def stop_jobs(data_dir: Path) -> None:
     while any(jobs.status(j).state in ACTIVE and jobs.status(j).num_starts for j in jobs.jobs()):
         assert time.monotonic() < end, "a job does not stop"
         time.sleep(0.1)
+
+
+def make_drawn_job(data_dir: Path) -> str:
+    """A job that drew one elimination, with hostile titles. Returns its id."""
+    jobs = Jobs(data_dir / "jobs", models_dir=data_dir / "models")
+    dump_tasks(film_tasks(), data_dir / "films.jsonl")
+    raw = {"kind": "ppo-exclusions", "model": "toy", "data": {"tasks": [str(data_dir / "films.jsonl")]}}
+    made = jobs.create(make_config(raw))
+    made.directory.rename(made.directory.with_name(DRAWN_ID))
+    job = jobs.job(DRAWN_ID)
+    over = {"job_id": DRAWN_ID, "state": JobState.DONE, "num_starts": 1, "created_at": "2026-01-01T00:00:00+00:00"}
+    job.write_status(job.written_status().model_copy(update=over))
+    known = {"excluded": TEXT, "probability": 0.25, "grade": 1.0, "floor": 0.5, "reward": 1.34, "advantage": -0.125}
+    steps = [known, {**known, "grade": None, "excluded": "Heat"}]
+    line = {"optimizer_step": 0, "task_id": "f0", "asked": [TEXT, "old"], "steps": steps, "left": ["Ran", TEXT]}
+    job.rollouts_path.write_text(json.dumps(line) + "\n", encoding="utf-8")
+    return DRAWN_ID
 
 
 def make_finished_job(data_dir: Path) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hostile import TEXT
+from jobs import make_drawn_job
 from playwright.sync_api import Page, expect
 
 SLOW_MS = 120_000
@@ -119,6 +120,19 @@ def test_a_finished_job_shows_what_came_of_it(page: Page, studio: str, finished_
     expect(page.get_by_text("Completion 1 of 2")).to_be_visible()
     page.get_by_text("Log", exact=True).click()
     expect(page.get_by_label("Log")).to_contain_text("<script>")
+
+
+def test_a_drawn_elimination_is_read_step_by_step(page: Page, studio: str, data_dir: Path) -> None:
+    _open(page, studio, f"?job={make_drawn_job(data_dir)}")
+    expect(page.get_by_role("heading", name="Eliminations", exact=True)).to_be_visible()
+    expect(page.get_by_text("Elimination 1 of 1")).to_be_visible()
+    rows = page.get_by_role("table", name="Who was excluded, step by step").locator("tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.nth(0).locator("td")).to_have_text(["0.25", "1.00", "0.50", "1.34", "-0.13"])
+    expect(rows.nth(1).locator("td").nth(1)).to_have_text("open")
+    expect(page.locator(".rs-rollout")).to_contain_text("Left at the end: Ran / <")
+    expect(page.get_by_role("button", name="Open in the inspector")).to_have_count(0)
+    assert page.locator(".rs-job :is(img, script, iframe, b, i)").count() == 0
 
 
 def test_zoom_is_kept_while_points_arrive(page: Page, studio: str, finished_job: Path) -> None:

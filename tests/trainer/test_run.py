@@ -60,6 +60,25 @@ def test_replayed_decisions_stay_near_those_that_it_began_with(studio: Studio) -
     assert ends[1] < ends[0] / 3
 
 
+def test_exclusions_are_drawn_rewarded_and_kept_for_reading(studio: Studio) -> None:
+    job = studio.job("ppo-exclusions", max_steps=8, titles={"answer": "likelihood"})
+    assert studio.run(job)[0] is JobState.DONE
+    kept = list(job.rollouts())
+    assert [line["optimizer_step"] for line in kept] == [0] * 4 + [4] * 4
+    for line in kept:
+        task = next(t for t in TASKS if t.task_id == line["task_id"])
+        titles = [step["excluded"] for step in line["steps"]] + line["left"]
+        assert set(titles) <= {c.title for c in task.candidates} and len(set(titles)) == len(titles) >= 2
+        assert all(0 < step["probability"] < 1 and isinstance(step["advantage"], float) for step in line["steps"])
+        assert line["asked"] == ["old"]
+    assert any(len(line["steps"]) > 1 for line in kept)
+    result = job.result()
+    assert result is not None and result["held_out"]["num_decisions"] > 2
+    card = studio.registry.promote(str(newest_checkpoint(job.checkpoints)))
+    assert card.ranking_defaults() == {"answer_format": "likelihood", "think_tokens": 0}
+    assert rank(TASKS[0], studio.registry.load(), RankConfig(**card.ranking_defaults())).model == card.name
+
+
 def test_all_weights_can_be_trained_and_promoted(studio: Studio) -> None:
     job = studio.job("titles", max_steps=2, lora=None)
     studio.run(job)
