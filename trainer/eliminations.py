@@ -32,10 +32,9 @@ from trainer.critic import HasCritic, clipped_errors
 from trainer.encoding import TitleRow
 from trainer.examples import TrainingExample
 from trainer.gae import estimate_advantages
-from trainer.orders import grade_exclusions, random_floor
 from trainer.policy import ROLLOUTS_PER_STEP
 from trainer.reference import HasReference
-from trainer.rewards import Normalisation, normalise
+from trainer.rewards import Normalisation
 from trainer.scoring import PackedTitles, pack_titles, read_titles
 
 STATE: Final = "exclusions_state.pt"
@@ -184,10 +183,10 @@ class EliminationTrainer(HasCritic, HasReference, AsideCheckpoints, Trainer):  #
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         batch: Minibatch = inputs["batch"]
-        return {"batch": Minibatch(batch.packed.to(self.accelerator.device), batch.draws)}
+        return {"batch": batch._replace(packed=batch.packed.to(self.accelerator.device))}
 
     def _roll_out(self, model: Any, rollout: int) -> None:
-        """Draw an elimination of each of its rows; every process draws those that it learns from first, and tells the others."""
+        """Draw eliminations of each of its rows; every process draws those that it learns from first, and tells the others."""
         size = self.args.per_device_train_batch_size
         members = self._sampler.members(rollout)
         batches = [members[k : k + size] for k in range(0, len(members), size)]
@@ -195,15 +194,15 @@ class EliminationTrainer(HasCritic, HasReference, AsideCheckpoints, Trainer):  #
         was_training = model.training
         model.eval()
         for batch in batches[self.args.process_index :: self.args.world_size]:
-            packed = pack_titles([self._rows[index] for index in batch]).to(self.accelerator.device)
+            packed = pack_titles([self._rows[number] for number in batch]).to(self.accelerator.device)
             with torch.no_grad():
                 scores, states = read_titles(model, packed)
                 values = self.value_head(states)
                 with self.as_reference():
                     reference, _ = read_titles(model, packed)
             parts = ((x.float().cpu().split(packed.pool_sizes)) for x in (scores, reference, values))
-            for index, own, start, value in zip(batch, *parts, strict=True):
-                mine.append((index, self._go_through(Draw(rollout, index), own, start, value)))
+            for number, own, start, value in zip(batch, *parts, strict=True):
+                mine.append((number, self._go_through(Draw(rollout, number), own, start, value)))
         model.train(was_training)
         every = mine if self.args.world_size == 1 else gather_object(mine)
         self._rollout, self._episodes = rollout, _whitened(dict(every))
@@ -214,63 +213,39 @@ class EliminationTrainer(HasCritic, HasReference, AsideCheckpoints, Trainer):  #
                 rollouts.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
     def _go_through(self, draw: Draw, scores: Any, reference: Any, values: Any) -> Episodes:
-        """Draw eliminations from the scores (n,) of excluding each, and estimate their advantages."""
-        generator = torch.Generator().manual_seed(_seed(self.args.seed, *draw))
-        example = self._rows[draw.number].example
-        drawn = [self._eliminate(example, scores, reference, values, generator) for _ in range(self.args.group_size)]
-        columns = zip(*(e._replace(reference=reference[:0]) for e in drawn), strict=True)
-        return Episodes(*(torch.cat(column) for column in columns))._replace(reference=reference)
-
-    def _eliminate(
-        self, example: TrainingExample, scores: Any, reference: Any, values: Any, generator: torch.Generator
-    ) -> Episodes:
-        policy, left = self._scale * scores, torch.ones(len(scores), dtype=torch.bool)
-        steps: list[tuple[Any, ...]] = []
-        while grades := self._grades(example, left):
-            log_probs = _masked(policy, left).log_softmax(-1)
-            excluded = int(torch.multinomial(log_probs.exp(), 1, generator=generator))
-            penalty = log_probs[excluded] - _masked(self._scale * reference, left).log_softmax(-1)[excluded]
-            candidate_id = example.pool[excluded]
-            grade = grades[candidate_id]
-            reward = self._reward(example, candidate_id, grades)
-            value = values[left].mean()
-            steps.append((excluded, left, log_probs[excluded], value, reward, grade, random_floor(grades), penalty))
-            left = left.clone()
-            left[excluded] = False
-        columns = list(zip(*steps, strict=True))
-        rewards, old_values, penalties = (torch.tensor([float(x) for x in columns[k]]) for k in (4, 3, 7))
-        total = rewards if self.args.kl_in_loss else rewards - self.args.kl_coef * penalties
-        estimate = estimate_advantages(
-            total[None], old_values[None], torch.ones(1, len(steps)), gamma=self.args.gamma, lam=self.args.lam
+        """Draw K eliminations from the scores (n,) of excluding each, and estimate their advantages."""
+        a, example = self.args, self._rows[draw.number].example
+        generator = torch.Generator().manual_seed(_seed(a.seed, *draw))
+        order = draw_orders(self._scale * scores, a.group_size, generator)  # (K, n)
+        num_steps = len(scores) - 1 if self._is_whole and example.tiers else 1
+        place = order.argsort(1)
+        is_left = place[:, None] >= torch.arange(num_steps)[:, None]  # (K, T, n)
+        excluded = order[:, :num_steps]
+        grades = grade_left(example, is_left)
+        is_step = ~grades.isnan().all(2)  # an elimination is over when nothing is known of who is left
+        log_probs, start = (
+            _masked(self._scale * x, is_left).log_softmax(-1).gather(2, excluded[..., None])[..., 0]
+            for x in (scores, reference)
         )
-        return Episodes(
-            excluded=torch.tensor(columns[0]),
-            is_left=torch.stack(columns[1]),
-            log_probs=torch.stack(columns[2]),
-            values=old_values,
-            reference=reference,
-            rewards=rewards,
-            grades=torch.tensor([float("nan") if g is None else g for g in columns[5]]),
-            floors=torch.tensor(columns[6]),
-            advantages=estimate.advantages[0],
-            returns=estimate.returns[0],
-        )
-
-    def _grades(self, example: TrainingExample, left: torch.Tensor) -> Mapping[str, float | None]:
-        """What is known of excluding each of those who are left; {} at the end of the episode."""
-        pool = [i for i, is_left in zip(example.pool, left.tolist(), strict=True) if is_left]
-        is_first = len(pool) == len(example.pool)
-        if not is_first and not (self._is_whole and example.tiers):
-            return {}
-        grades = example.grades if is_first else grade_exclusions(example.tiers, pool)
-        return grades if any(g is not None for g in grades.values()) else {}
-
-    def _reward(self, example: TrainingExample, excluded_id: str, grades: Mapping[str, float | None]) -> float:
+        rewards = normalise_grades(grades, self._normalisation).nan_to_num().gather(2, excluded[..., None])[..., 0]
         if self._lot is not None:  # mean 0 and variance 1, as the standardised reward of a random policy
-            drawn = _seed(self._lot, example.task.task_id, sorted(grades), excluded_id)
-            return 1.0 if drawn % 2 else -1.0
-        grade = grades[excluded_id]
-        return 0.0 if grade is None else normalise(grade, grades, self._normalisation)
+            lots = torch.Generator().manual_seed(_seed(self._lot, "lot", *draw))
+            rewards = torch.randint(2, rewards.shape, generator=lots).float() * 2 - 1
+        old_values = (is_left.float() @ values) / is_left.sum(2)  # (K, T)
+        total = rewards if a.kl_in_loss else rewards - a.kl_coef * (log_probs - start)
+        estimate = estimate_advantages(total, old_values, is_step, gamma=a.gamma, lam=a.lam)
+        return Episodes(
+            excluded=excluded[is_step],
+            is_left=is_left[is_step],
+            log_probs=log_probs[is_step],
+            values=old_values[is_step],
+            reference=reference,
+            rewards=rewards[is_step],
+            grades=grades.gather(2, excluded[..., None])[..., 0][is_step],
+            floors=grades.nanmean(2)[is_step],
+            advantages=estimate.advantages[is_step],
+            returns=estimate.returns[is_step],
+        )
 
     def _note_rollout(self, episodes: Sequence[Episodes]) -> None:
         steps = Episodes(
@@ -386,6 +361,38 @@ class EliminationTrainer(HasCritic, HasReference, AsideCheckpoints, Trainer):  #
 def _collate(items: Sequence[tuple[Draw, TitleRow]]) -> dict[str, Minibatch]:
     draws, rows = zip(*items, strict=True)
     return {"batch": Minibatch(pack_titles(rows), draws)}
+
+
+def draw_orders(scores: torch.Tensor, number: int, generator: torch.Generator) -> torch.Tensor:
+    """(number, n): positions in the order in which softmax(scores) over who is left would exclude them, one after another.
+
+    All at once: the order of scores with Gumbel noise is distributed so (Yellott 1977; it is that of Plackett and Luce).
+    """
+    noise = -torch.rand(number, len(scores), generator=generator).clamp(min=1e-20).log()  # exponential
+    return (scores - noise.clamp(min=1e-20).log()).argsort(1, descending=True)
+
+
+def grade_left(example: TrainingExample, is_left: torch.Tensor) -> torch.Tensor:
+    """Grade of excluding each of those who are left, as `trainer.orders.grade_exclusions`: (..., n), nan = open or gone."""
+    if not example.tiers:
+        grades = torch.tensor([float("nan") if (g := example.grades[i]) is None else g for i in example.pool])
+        return torch.where(is_left, grades, float("nan"))
+    levels = {i: level for level, tier in enumerate(example.tiers) for i in tier}
+    level = torch.tensor([levels.get(i, float("nan")) for i in example.pool])
+    is_better = (level[:, None] < level[None]).float()  # nan is neither
+    left = is_left.float()
+    better, worse = left @ is_better, left @ is_better.T
+    return torch.where(is_left, better / (better + worse), float("nan"))
+
+
+def normalise_grades(grades: torch.Tensor, normalisation: Normalisation) -> torch.Tensor:
+    """As `trainer.rewards.normalise`, over the last dimension, in which nan is no candidate."""
+    if normalisation is Normalisation.NONE:
+        return grades
+    floor = grades.nanmean(-1, keepdim=True)
+    spread = (grades - floor).square().nanmean(-1, keepdim=True).sqrt()
+    scale = 1 - floor if normalisation is Normalisation.SKILL else spread
+    return torch.where(scale > 0, (grades - floor) / scale, grades - 1)
 
 
 def _whitened(episodes: Mapping[int, Episodes]) -> dict[int, Episodes]:

@@ -1,6 +1,7 @@
 """PPO over exclusions on a tiny model: it learns, begins on policy, and an episode is what a ranking would be."""
 
 import math
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,19 @@ from ranker.elimination import AnswerFormat
 from ranker.errors import UsageError
 from ranker.schema import Candidate, Domain, RankingTask
 from trainer.config import make_config
-from trainer.eliminations import Draw, EliminationArguments, EliminationTrainer, RolloutSampler
+from trainer.eliminations import (
+    Draw,
+    EliminationArguments,
+    EliminationTrainer,
+    RolloutSampler,
+    draw_orders,
+    grade_left,
+    normalise_grades,
+)
 from trainer.encoding import Encoder
 from trainer.examples import TrainingExample
 from trainer.orders import Tiers, grade_exclusions
-from trainer.rewards import Normalisation
+from trainer.rewards import Normalisation, normalise
 
 TITLES = ("Alien", "Heat (1995)", "Rope (1948)", "Ran (1985)")
 
@@ -143,6 +152,37 @@ def test_the_penalty_holds_the_policy_near_where_it_began(toy_model_dir: Path, t
         assert history(trainer)[0]["objective/kl"] == pytest.approx(0, abs=1e-6)
         ends.append(history(trainer)[-1]["objective/kl"])
     assert ends[1] < ends[0] / 2 and ends[2] < ends[0] / 2
+
+
+def test_orders_are_drawn_as_if_one_after_another() -> None:
+    """Each order as often as the product of the softmaxes over who is left says."""
+    scores, number = torch.tensor([1.0, 0.0, -0.5]), 60_000
+    orders = draw_orders(scores, number, torch.Generator().manual_seed(0))
+    for order in permutations(range(3)):
+        probability, left = 1.0, set(range(3))
+        for k in order:
+            probability *= math.exp(scores[k]) / sum(math.exp(scores[j]) for j in left)
+            left.remove(k)
+        found = (orders == torch.tensor(order)).all(1).float().mean()
+        assert found == pytest.approx(probability, abs=4 * math.sqrt(probability / number))
+
+
+@pytest.mark.parametrize("normalisation", list(Normalisation))
+@pytest.mark.parametrize("tiers", [(("2",), ("0", "1")), (("2",), ("0",), ("3",), ("1",)), (("1", "2"), ("0", "3"))])
+def test_grades_of_who_is_left_are_those_of_the_rewards(tiers: Tiers, normalisation: Normalisation) -> None:
+    one = example(0, tiers)
+    for size in (2, 3, 4):
+        for pool in combinations(one.pool, size):
+            is_left = torch.tensor([i in pool for i in one.pool])
+            grades = grade_left(one, is_left)
+            rewards = normalise_grades(grades, normalisation)
+            expected = grade_exclusions(tiers, pool)
+            for k, i in enumerate(one.pool):
+                grade = expected.get(i)
+                assert math.isnan(grades[k]) if grade is None else grades[k] == pytest.approx(grade)
+                if grade is not None:
+                    wanted = normalise(grade, expected, normalisation)
+                    assert rewards[k] == pytest.approx(wanted, abs=1e-5)
 
 
 def test_a_reward_by_lot_has_nothing_to_do_with_the_exclusion(toy_model_dir: Path, tmp_path: Path) -> None:
