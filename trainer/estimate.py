@@ -115,13 +115,12 @@ def estimate_job(
     typical, longest = sum(map(sum, lengths)) / len(lengths), max(map(sum, lengths))
     titles = max(title for _, title in lengths)
     batch = config.optimizer.batch_size
-    rows = 1 if config.is_over_titles else 2 * batch if config.kind == "dpo" else batch
-    row_tokens = batch * longest if config.is_over_titles else longest
+    rows = 2 * batch if config.kind == "dpo" else batch
     logits = batch * titles if config.is_over_titles or config.writes else rows * longest
     memory = estimate_memory(
         shape,
         num_rows=rows,
-        row_tokens=row_tokens,
+        row_tokens=longest,
         logit_rows=logits,
         bytes_per_weight=bytes_per_weight,
         num_scored_copies=2 if config.lora is None and (config.has_reward or config.kind == "dpo") else 1,

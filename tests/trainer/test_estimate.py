@@ -55,6 +55,12 @@ def test_more_steps_take_longer_and_larger_batches_more_memory(kind: str) -> Non
     assert small.memory.total < large.memory.total
 
 
+def test_memory_grows_with_the_batch_and_not_with_its_square() -> None:
+    """Titles are laid into rows as long as the longest decision."""
+    small, large = (estimate(job(optimizer={"batch_size": n})).memory for n in (8, 16))
+    assert large.attention == 2 * small.attention and large.activations == 2 * small.activations
+
+
 def test_by_likelihood_no_prompt_prints_the_pool() -> None:
     by_likelihood = job().asked_as(AnswerFormat.LIKELIHOOD)
     assert by_likelihood.answer_format is AnswerFormat.LIKELIHOOD
