@@ -174,6 +174,11 @@ class JobConfig(Record):
         return self.writes or self.kind == "ppo-exclusions"
 
     @property
+    def has_reference(self) -> bool:
+        """Whether the policy is compared with what it was at the start: a second copy of all weights, where all are trained."""
+        return self.has_reward or self.kind == "dpo" or (self.kind == "titles" and self.titles.kl_weight > 0)
+
+    @property
     def answer_format(self) -> AnswerFormat:
         """How a model decides that was trained so."""
         if self.is_over_titles:

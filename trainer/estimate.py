@@ -123,7 +123,7 @@ def estimate_job(
         row_tokens=longest,
         logit_rows=logits,
         bytes_per_weight=bytes_per_weight,
-        num_scored_copies=2 if config.lora is None and (config.has_reward or config.kind == "dpo") else 1,
+        num_scored_copies=2 if config.lora is None and config.has_reference else 1,
         is_checkpointed=config.gradient_checkpointing,
     )
     work = work_of_step(config, typical)

@@ -247,7 +247,7 @@ def _check_fits(config: JobConfig, learner: "Learner") -> str:
         learner.shape,
         **learner.size._asdict(),
         bytes_per_weight=next(learner.trainer.model.parameters()).element_size(),
-        num_scored_copies=2 if config.lora is None and config.has_reward else 1,
+        num_scored_copies=2 if config.lora is None and config.has_reference else 1,
         is_checkpointed=config.gradient_checkpointing,
     )
     where = "the GPU" if is_gpu else "this machine"
