@@ -1,11 +1,27 @@
 """The critic that both PPO trainers have: a value head beside the model, its clipped loss, its place in the optimizer."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
 from torch import nn
 from transformers import TrainerCallback
+
+
+@dataclass
+class CriticOptions:
+    """What both trainers' arguments have beside the library's."""
+
+    kl_coef: float = 0.05
+    """Weight of KL(policy || reference)."""
+    kl_in_loss: bool = False
+    """Put it into the loss instead of the reward."""
+    gamma: float = 1.0
+    lam: float = 0.95
+    value_weight: float = 0.1
+    value_clip: float = 0.2
+    value_learning_rate: float = 1e-3
 
 
 class ValueHead(nn.Module):  # type: ignore[misc]

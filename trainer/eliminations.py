@@ -28,10 +28,11 @@ from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainingArguments
 
 from trainer.checkpoints import AsideCheckpoints
-from trainer.critic import HasCritic, clipped_errors
+from trainer.critic import CriticOptions, HasCritic, clipped_errors
 from trainer.encoding import TitleRow
 from trainer.examples import TrainingExample
 from trainer.gae import estimate_advantages
+from trainer.logmeans import Notes
 from trainer.policy import ROLLOUTS_PER_STEP
 from trainer.reference import HasReference
 from trainer.rewards import Normalisation
@@ -41,7 +42,7 @@ STATE: Final = "exclusions_state.pt"
 
 
 @dataclass
-class EliminationArguments(TrainingArguments):  # type: ignore[misc]
+class EliminationArguments(CriticOptions, TrainingArguments):  # type: ignore[misc]
     """transformers' arguments with PPO's beside them (see `trainer.config.Ppo`)."""
 
     rollout_size: int = 16
@@ -51,13 +52,6 @@ class EliminationArguments(TrainingArguments):  # type: ignore[misc]
     num_epochs: int = 2
     clip: float = 0.2
     entropy_coef: float = 0.001
-    kl_coef: float = 0.02
-    kl_in_loss: bool = False
-    gamma: float = 1.0
-    lam: float = 0.95
-    value_weight: float = 0.1
-    value_clip: float = 0.2
-    value_learning_rate: float = 1e-3
 
 
 class Draw(NamedTuple):
@@ -142,7 +136,7 @@ class Minibatch(NamedTuple):
     draws: tuple[Draw, ...]
 
 
-class EliminationTrainer(HasCritic, HasReference, AsideCheckpoints, Trainer):  # type: ignore[misc]
+class EliminationTrainer(HasCritic, HasReference, Notes, AsideCheckpoints, Trainer):  # type: ignore[misc]
     """transformers' Trainer (optimizer, accelerate, resume) that draws eliminations and learns from them."""
 
     def __init__(
@@ -169,7 +163,6 @@ class EliminationTrainer(HasCritic, HasReference, AsideCheckpoints, Trainer):  #
         self._rows, self._scale, self._is_whole = rows, scale, is_whole
         self._normalisation, self._lot, self._rollouts_path = normalisation, lot, rollouts_path
         self._rollout, self._episodes = -1, dict[int, Episodes]()
-        self._sums: dict[str, list[float]] = {}
         self.remember_start()
         self.add_critic()
 
@@ -251,16 +244,16 @@ class EliminationTrainer(HasCritic, HasReference, AsideCheckpoints, Trainer):  #
         steps = Episodes(
             *(torch.cat(list(x)) for x in zip(*(e._replace(is_left=e.is_left.sum(1)) for e in episodes), strict=True))
         )
-        self._note("objective/score", steps.rewards.mean())
-        self._note("value/mean", steps.values.mean())
+        self.note("objective/score", steps.rewards.mean())
+        self.note("value/mean", steps.values.mean())
         spread = ((steps.returns - steps.returns.mean()) ** 2).mean().clamp(min=1e-8)
         errors = steps.returns - steps.values
-        self._note("value/explained_variance", (1 - ((errors - errors.mean()) ** 2).mean() / spread).clamp(min=-1))
-        self._note("exclusion/random_floor", steps.floors.mean())
+        self.note("value/explained_variance", (1 - ((errors - errors.mean()) ** 2).mean() / spread).clamp(min=-1))
+        self.note("exclusion/random_floor", steps.floors.mean())
         is_known = ~steps.grades.isnan()
-        self._note("exclusion/grade", steps.grades[is_known].mean())
+        self.note("exclusion/grade", steps.grades[is_known].mean())
         for size in steps.is_left[is_known].unique().tolist():
-            self._note(f"exclusion/grade/pool_{size}", steps.grades[is_known & (steps.is_left == size)].mean())
+            self.note(f"exclusion/grade/pool_{size}", steps.grades[is_known & (steps.is_left == size)].mean())
 
     def _line(self, number: int, episodes: Episodes) -> dict[str, Any]:
         """The first elimination of a pool, for a person."""
@@ -308,12 +301,12 @@ class EliminationTrainer(HasCritic, HasReference, AsideCheckpoints, Trainer):  #
         loss = surrogate.mean() - a.entropy_coef * entropy.mean() + a.value_weight * value_error.mean()
         if a.kl_in_loss:
             loss = loss + a.kl_coef * divergence.mean()
-        self._note("objective/kl", divergence.mean())
-        self._note("entropy", entropy.mean())
-        self._note("policy/ratio", ratio.mean())
-        self._note("policy/approx_kl", (ratio - 1 - ratio.log()).mean())
-        self._note("clip_ratio/region_mean", is_clipped.float().mean())
-        self._note("value/loss", value_error.mean())
+        self.note("objective/kl", divergence.mean())
+        self.note("entropy", entropy.mean())
+        self.note("policy/ratio", ratio.mean())
+        self.note("policy/approx_kl", (ratio - 1 - ratio.log()).mean())
+        self.note("clip_ratio/region_mean", is_clipped.float().mean())
+        self.note("value/loss", value_error.mean())
         loss = loss.to(scores.device)
         return (loss, {"scores": scores}) if return_outputs else loss
 
@@ -330,14 +323,6 @@ class EliminationTrainer(HasCritic, HasReference, AsideCheckpoints, Trainer):  #
         means = (values * left).sum(1) / left.sum(1)
         error = clipped_errors(means, episode.values, episode.returns, a.value_clip)
         return ratio, -torch.min(plain, clipped), entropy, divergence, error, clipped < plain
-
-    def _note(self, name: str, value: torch.Tensor) -> None:
-        self._sums.setdefault(name, []).append(float(value.detach()))
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        logs.update({name: sum(values) / len(values) for name, values in self._sums.items()})
-        self._sums.clear()
-        super().log(logs, start_time)
 
     # ---- resume ------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """From a checked config and its examples to a trainer that is ready to run. Imports torch and TRL."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +15,7 @@ from ranker.elimination import AnswerFormat
 from ranker.errors import CheckpointError, JobError
 from trainer.checkpoints import AsideCheckpoints
 from trainer.config import JobConfig
+from trainer.critic import CriticOptions
 from trainer.eliminations import EliminationArguments, EliminationTrainer
 from trainer.encoding import Encoder, TitleRow
 from trainer.followers import threads_of
@@ -259,13 +261,7 @@ def _make_exclusions(
             num_epochs=p.epochs,
             clip=p.clip,
             entropy_coef=p.entropy_coef,
-            kl_coef=p.kl_coef,
-            kl_in_loss=p.kl_in_loss,
-            gamma=p.gamma,
-            lam=p.lam,
-            value_weight=p.value_weight,
-            value_clip=p.value_clip,
-            value_learning_rate=p.value_learning_rate,
+            **_critic_options(config),
             **_arguments(config, out, device),
         ),
         processing_class=encoder.tokenizer,
@@ -385,13 +381,7 @@ def _make_rollouts(
     else:
         arguments = PPOConfig(
             num_generations=1,
-            kl_coef=p.kl_coef,
-            kl_in_loss=p.kl_in_loss,
-            gamma=p.gamma,
-            lam=p.lam,
-            value_weight=p.value_weight,
-            value_clip=p.value_clip,
-            value_learning_rate=p.value_learning_rate,
+            **_critic_options(config),
             **options,
         )
         trainer = CriticTrainer(args=arguments, prompt_pieces=ids.__getitem__, **shared)
@@ -409,6 +399,12 @@ _MAKE: Final = {
     "ppo-exclusions": _make_exclusions,
     "grpo": _make_rollouts,
 }
+
+
+def _critic_options(config: JobConfig) -> dict[str, Any]:
+    """What both PPO trainers are told in the same words (`trainer.critic.CriticOptions`)."""
+    p = config.ppo
+    return {field.name: getattr(p, field.name) for field in fields(CriticOptions)}
 
 
 def _lot(config: JobConfig) -> int | None:

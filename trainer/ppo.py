@@ -24,7 +24,7 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from trainer.checkpoints import AsideCheckpoints
-from trainer.critic import HasCritic, clipped_errors
+from trainer.critic import CriticOptions, HasCritic, clipped_errors
 from trainer.gae import estimate_advantages
 
 FIXED: Final = {
@@ -44,21 +44,11 @@ FIXED: Final = {
 
 
 @dataclass
-class PPOConfig(GRPOConfig):  # type: ignore[misc]
+class PPOConfig(CriticOptions, GRPOConfig):  # type: ignore[misc]
     """GRPO's options with PPO's beside them.
 
     `num_iterations` = epochs over a rollout; `steps_per_generation / gradient_accumulation_steps` = minibatches an epoch.
     """
-
-    kl_coef: float = 0.05
-    """Weight of KL(policy || reference)."""
-    kl_in_loss: bool = False
-    """Put it into the loss (low-variance estimator) instead of the reward."""
-    gamma: float = 1.0
-    lam: float = 0.95
-    value_weight: float = 0.1
-    value_clip: float = 0.2
-    value_learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
         for name, value in FIXED.items():

@@ -28,6 +28,7 @@ from ranker.elimination import AnswerFormat
 from trainer.checkpoints import AsideCheckpoints
 from trainer.encoding import Encoder, TitleRow
 from trainer.examples import TrainingExample
+from trainer.logmeans import Notes
 from trainer.orders import random_floor
 from trainer.reference import HasReference
 from trainer.scoring import PackedTitles, pack_titles, score_titles
@@ -49,13 +50,12 @@ class TitleBatch(NamedTuple):
         return [row.example for row in self.rows]
 
 
-class TitleTrainer(HasReference, AsideCheckpoints, Trainer):  # type: ignore[misc]
+class TitleTrainer(HasReference, Notes, AsideCheckpoints, Trainer):  # type: ignore[misc]
     """transformers' Trainer (optimizer, accelerate, resume) with a loss over the titles of a pool."""
 
     def __init__(self, *args: Any, loss: Loss, scale: float, kl_weight: float, **kwargs: Any) -> None:
         super().__init__(*args, data_collator=_collate, **kwargs)
         self._loss, self._scale, self._kl_weight = loss, scale, kl_weight
-        self._sums: dict[str, list[float]] = {}
         if kl_weight > 0:
             self.remember_start()
 
@@ -74,7 +74,7 @@ class TitleTrainer(HasReference, AsideCheckpoints, Trainer):  # type: ignore[mis
         loss = torch.stack(losses).mean()
         if self._kl_weight > 0:
             divergence = self._divergence(model, batch, by_pool)
-            self._note("kl", float(divergence.detach()))
+            self.note("kl", float(divergence.detach()))
             loss = loss + self._kl_weight * divergence
         loss = loss.to(scores.device)
         self._note_accuracy(by_pool, batch.examples)
@@ -98,17 +98,9 @@ class TitleTrainer(HasReference, AsideCheckpoints, Trainer):  # type: ignore[mis
         for scores, example in zip(by_pool, examples, strict=True):
             grade = example.grades[example.pool[int(scores.argmax())]]
             if grade is not None:
-                self._note("exclusion_grade", grade)
-                self._note(f"exclusion_grade/pool_{len(example.pool)}", grade)
-                self._note("exclusion_floor", random_floor(example.grades))
-
-    def _note(self, name: str, value: float) -> None:
-        self._sums.setdefault(name, []).append(value)
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        logs.update({name: sum(values) / len(values) for name, values in self._sums.items()})
-        self._sums.clear()
-        super().log(logs, start_time)
+                self.note("exclusion_grade", grade)
+                self.note(f"exclusion_grade/pool_{len(example.pool)}", grade)
+                self.note("exclusion_floor", random_floor(example.grades))
 
 
 def title_loss(scores: torch.Tensor, example: TrainingExample, loss: Loss) -> torch.Tensor:
