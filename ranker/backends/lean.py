@@ -42,6 +42,13 @@ _ROUNDING: Final = 1.5
 """In half precision: how much farther from float32 than the modules of transformers, whose rounding differs."""
 
 Linear = Callable[[torch.Tensor], torch.Tensor]
+WeightOf = Callable[[Any], torch.Tensor]
+
+
+def plain_weight(module: Any) -> torch.Tensor:
+    """A module's weights as they are."""
+    weight: torch.Tensor = module.weight.detach()
+    return weight
 
 
 class _Layer(NamedTuple):
@@ -58,25 +65,33 @@ class _Layer(NamedTuple):
 class LeanForward:
     """See the module. Shapes: B or L rows of E; H query heads, H_kv key heads, head dimension D."""
 
-    def __init__(self, model: Any, *, products: torch.dtype | None = None) -> None:
-        """`products`: precision of the matrix products; None = that of the model."""
+    def __init__(self, model: Any, *, products: torch.dtype | None = None, weight_of: WeightOf = plain_weight) -> None:
+        """
+        Args:
+            model: a causal language model of transformers, of a type in `KNOWN`.
+            products: precision of the matrix products; None = that of the weights.
+            weight_of: a module's weights as they are to be taken, all in one precision: that is what all else is computed in.
+        """
         config, decoder = model.config.get_text_config(), model.get_decoder()
-        self._products: Final = products or model.dtype
+        self._weight_of = weight_of
         self._num_heads, self._num_kv_heads = config.num_attention_heads, config.num_key_value_heads
         self._head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self._embedding = decoder.embed_tokens.weight
+        self._embedding = weight_of(decoder.embed_tokens)
+        self.dtype: Final = self._embedding.dtype
+        self._products: Final = products or self.dtype
         self._is_folded = self._embedding.dtype is torch.float32
         self._scale = 1.0 if self._is_folded else float(decoder.layers[0].self_attn.scaling)
         self._rms_epsilon = float(config.rms_norm_eps)
         self._epsilon = torch.tensor(config.rms_norm_eps, dtype=torch.float32, device=self._embedding.device)
         self._layers = [self._fuse(layer) for layer in decoder.layers]
-        self._norm = decoder.norm.weight
+        self._norm = weight_of(decoder.norm)
         rotary = decoder.rotary_emb
         self._frequencies, self._rotary_scale = rotary.inv_freq.float(), float(rotary.attention_scaling)
         head = model.get_output_embeddings()
-        self._head = _wide_linear(head.weight, head.bias)
-        if self._products is not head.weight.dtype:
-            self._head = _linear(head.weight, head.bias, self._products, less=_usual_best_logit(self, model))
+        self._head = _wide_linear(weight_of(head), self._bias(head))
+        if self._products is not self.dtype:
+            less = _usual_best_logit(self, model)
+            self._head = _linear(weight_of(head), self._bias(head), self._products, less=less)
 
     def extend(
         self,
@@ -185,38 +200,47 @@ class LeanForward:
 
     def _fuse(self, layer: Any) -> _Layer:
         """One layer's matrices, with the norms' weights, the attention scale and the order of pairs worked in."""
-        attention, mlp = layer.self_attn, layer.mlp
+        attention, mlp, weight_of = layer.self_attn, layer.mlp, self._weight_of
         scale = float(attention.scaling) if self._is_folded else 1.0
         q_norm: Any = getattr(attention, "q_norm", None)
         k_norm: Any = getattr(attention, "k_norm", None)
         parts = [attention.q_proj, attention.k_proj, attention.v_proj]
         order = [True, True, False]
-        weights = [self._paired(p.weight) if o else p.weight for p, o in zip(parts, order, strict=True)]
-        biases = [_bias(p) for p in parts]
-        biases = [self._paired(b) if o else b for b, o in zip(biases, order, strict=True)]
+        weights, biases = [weight_of(p) for p in parts], [self._bias(p) for p in parts]
+        has_bias = any(bias is not None for bias in biases)
+        biases = [torch.zeros_like(w[:, 0]) if b is None else b for w, b in zip(weights, biases, strict=True)]
+        weights, biases = (
+            [self._paired(x) if o else x for x, o in zip(found, order, strict=True)] for found in (weights, biases)
+        )
         head_norm = None
         if q_norm is None:
             weights[0], biases[0] = weights[0] * scale, biases[0] * scale
         else:
             norms = [
-                self._paired(q_norm.weight * scale).expand(self._num_heads, -1),
-                self._paired(k_norm.weight).expand(self._num_kv_heads, -1),
+                self._paired(weight_of(q_norm) * scale).expand(self._num_heads, -1),
+                self._paired(weight_of(k_norm)).expand(self._num_kv_heads, -1),
             ]
             head_norm = torch.cat(norms)
-        has_bias = attention.q_proj.bias is not None
-        qkv, gate_up = torch.cat(weights), torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
-        before, between = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
+        gates = [mlp.gate_proj, mlp.up_proj]
+        qkv, gate_up = torch.cat(weights), torch.cat([weight_of(p) for p in gates])
+        before, between = weight_of(layer.input_layernorm), weight_of(layer.post_attention_layernorm)
         if self._is_folded:
             qkv, gate_up = qkv * before, gate_up * between
-        gate_up_bias = None if mlp.gate_proj.bias is None else torch.cat([mlp.gate_proj.bias, mlp.up_proj.bias])
+        gate_up_bias = None if mlp.gate_proj.bias is None else torch.cat([self._bias(p) for p in gates])
         return _Layer(
             qkv=_linear(qkv, torch.cat(biases) if has_bias else None, self._products),
-            out=_linear(attention.o_proj.weight, attention.o_proj.bias, self._products),
+            out=self._linear(attention.o_proj),
             gate_up=_linear(gate_up, gate_up_bias, self._products),
-            down=_linear(mlp.down_proj.weight, mlp.down_proj.bias, self._products),
+            down=self._linear(mlp.down_proj),
             head_norm=head_norm,
             norms=(None, None) if self._is_folded else (before, between),
         )
+
+    def _linear(self, module: Any) -> Linear:
+        return _linear(self._weight_of(module), self._bias(module), self._products)
+
+    def _bias(self, module: Any) -> torch.Tensor | None:
+        return None if module.bias is None else module.bias.detach().to(self.dtype)
 
     def _paired(self, rows: torch.Tensor) -> torch.Tensor:
         """Reorder each head's outputs so that the two of a rotary pair (d and d + D / 2) are neighbours."""
@@ -230,10 +254,7 @@ def make_lean(model: Any, *, products: torch.dtype | None = None) -> LeanForward
 
     `products`: see `LeanForward`; for a model in float32 on a CPU only.
     """
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    is_known = config.model_type in KNOWN and config.hidden_act == "silu" and kinds == {"full_attention"}
-    if not is_known or "dynamic" in str(getattr(model.get_decoder().rotary_emb, "rope_type", "default")):
+    if not knows(model):
         return None
     try:
         with torch.inference_mode():
@@ -245,6 +266,14 @@ def make_lean(model: Any, *, products: torch.dtype | None = None) -> LeanForward
         log.warning("the lean forward pass %s: using transformers", excuse)
         return None
     return lean
+
+
+def knows(model: Any) -> bool:
+    """Whether a causal language model of transformers is of a kind that `LeanForward` computes."""
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    is_known = config.model_type in KNOWN and config.hidden_act == "silu" and kinds == {"full_attention"}
+    return is_known and "dynamic" not in str(getattr(model.get_decoder().rotary_emb, "rope_type", "default"))
 
 
 def _compare(model: Any, lean: LeanForward, products: torch.dtype) -> str:
@@ -283,20 +312,20 @@ def _excuse(found: torch.Tensor, truth: torch.Tensor) -> str:
     )
 
 
-def _usual_best_logit(forward: Forward, model: Any) -> float:
+def _usual_best_logit(lean: LeanForward, model: Any) -> float:
     """The mean of the best logits over the text of the check, as a whole number, which bfloat16 holds exactly."""
-    return float(_check_logits(forward, model).amax(-1).mean().clamp(-256, 256).round())
+    return float(_check_logits(lean, model, lean.dtype).amax(-1).mean().clamp(-256, 256).round())
 
 
 def _check_log_probs(forward: Forward, model: Any) -> torch.Tensor:
-    return _check_logits(forward, model).log_softmax(-1)
+    return _check_logits(forward, model, model.dtype).log_softmax(-1)
 
 
-def _check_logits(forward: Forward, model: Any) -> torch.Tensor:
+def _check_logits(forward: Forward, model: Any, dtype: torch.dtype) -> torch.Tensor:
     """Logits over a short text, computed as a prefix, a tree of three, and one step of two rows."""
     config, device = model.config.get_text_config(), next(model.parameters()).device
     ids = ((torch.arange(_CHECK_LENGTH, device=device) * 37 + 11) % config.vocab_size)[None]
-    rows = KeyValueRows(config, 2, dtype=model.dtype, device=device)
+    rows = KeyValueRows(config, 2, dtype=dtype, device=device)
     rows.grow(_CHECK_LENGTH, 0)
     at = torch.arange(_CHECK_LENGTH, device=device)[None]
     causal = torch.ones(1, 6, 6, dtype=torch.bool, device=device).tril()
@@ -309,13 +338,6 @@ def _check_logits(forward: Forward, model: Any) -> torch.Tensor:
     last = torch.tensor([_CHECK_LENGTH - 1, 6], device=device)
     hidden.append(forward.step(ids[0, [-1, 6]], last, _CHECK_LENGTH, rows, is_ragged=True))
     return forward.logits(torch.cat(hidden)).float()
-
-
-def _bias(linear: Any) -> torch.Tensor:
-    if linear.bias is not None:
-        bias: torch.Tensor = linear.bias
-        return bias
-    return torch.zeros(linear.out_features, dtype=linear.weight.dtype, device=linear.weight.device)
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor | None, products: torch.dtype, *, less: float = 0.0) -> Linear:
