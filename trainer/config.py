@@ -86,6 +86,11 @@ class Ppo(Record):
     group_size: Annotated[int, Field(ge=2)] = 4
     """Completions a prompt (`grpo`), eliminations a pool (`ppo-exclusions`, where more cost next to nothing)."""
     max_completion_tokens: Positive = 64
+    rollouts: Literal["auto", "studio", "transformers", "vllm"] = "auto"
+    """What writes the completions: `studio` = our own forward pass (`trainer.rollouts`), `transformers` = its `generate`, `vllm` = vLLM
+    in the same process, which has to be installed; `auto` = `studio` where it knows the model, else `transformers`."""
+    vllm_memory: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Share of a GPU's memory that vLLM takes for weights and cache of its own."""
     temperature: Annotated[float, Field(gt=0, le=2)] = 1.0
     clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
     entropy_coef: Annotated[float, Field(ge=0, le=1)] = 0.001
@@ -167,6 +172,11 @@ class JobConfig(Record):
     def writes(self) -> bool:
         """Whether the model writes completions that are scored."""
         return self.kind in ("ppo", "grpo")
+
+    @property
+    def rollout_rows(self) -> int:
+        """Completions that one process writes for a rollout."""
+        return self.ppo.rollout_size // self.num_processes if self.writes else 0
 
     @property
     def has_reward(self) -> bool:

@@ -93,7 +93,7 @@ def read_shape(directory: Path, num_parameters: int, config: JobConfig) -> Model
         wanted = sizes if config.lora.modules == "all-linear" else config.lora.modules.split(",")
         adapted = min(layers, config.lora.last_layers or layers)
         num_trained = adapted * config.lora.rank * sum(sizes.get(name.strip(), 2 * hidden) for name in wanted)
-    return ModelShape(num_parameters, num_trained, layers, heads, hidden, int(raw.get("vocab_size", 32_000)))
+    return ModelShape(num_parameters, num_trained, layers, heads, hidden, int(raw.get("vocab_size", 32_000)), keys)
 
 
 def estimate_job(
@@ -123,6 +123,7 @@ def estimate_job(
         row_tokens=longest,
         logit_rows=logits,
         bytes_per_weight=bytes_per_weight,
+        rollout_rows=config.rollout_rows,
         num_scored_copies=2 if config.lora is None and config.has_reference else 1,
         is_checkpointed=config.gradient_checkpointing,
     )

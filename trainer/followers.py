@@ -71,7 +71,9 @@ class Followers:
         for process in self._processes:
             with contextlib.suppress(subprocess.TimeoutExpired):  # everything is saved: it may as well be killed
                 process.wait(timeout=max(0.1, end - time.monotonic()))
-        if torch.distributed.is_initialized():
+        if (
+            self._processes and torch.distributed.is_initialized()
+        ):  # one process's group is vLLM's, which ends it itself
             torch.distributed.destroy_process_group()
 
 

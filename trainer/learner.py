@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -25,6 +26,7 @@ from trainer.policy import Rewards
 from trainer.ppo import PPOConfig, PPOTrainer
 from trainer.preferences import PreferenceTrainer, encode_pairs
 from trainer.rewards import PRESETS
+from trainer.rollouts import Writer, can_write
 from trainer.sft import (
     ReadingTrainer,
     WarmStartTrainer,
@@ -42,6 +44,8 @@ class PassSize(NamedTuple):
     num_rows: int
     row_tokens: int
     logit_rows: int
+    rollout_rows: int = 0
+    """Completions of as many tokens, with their prompts, that are written at once."""
 
 
 class Learner(NamedTuple):
@@ -119,6 +123,7 @@ def make_learner(config: JobConfig, base: Path, material: Material, out: Path, c
     trainer, size, num_used = _MAKE[config.kind](config, model, encoder, material, out, callbacks, device)
     parameters = list(trainer.model.parameters())
     text_config = model.config.get_text_config()
+    head_size = getattr(text_config, "head_dim", None) or text_config.hidden_size // text_config.num_attention_heads
     shape = ModelShape(
         num_parameters=sum(p.numel() for p in parameters),
         num_trained=sum(p.numel() for p in parameters if p.requires_grad),
@@ -126,6 +131,7 @@ def make_learner(config: JobConfig, base: Path, material: Material, out: Path, c
         num_heads=text_config.num_attention_heads,
         hidden_size=text_config.hidden_size,
         vocabulary=text_config.vocab_size,
+        kv_size=text_config.num_key_value_heads * head_size,
     )
     return Learner(trainer, encoder, shape, size, num_used, max(0, len(material.examples.train) - num_used))
 
@@ -373,8 +379,10 @@ def _make_rollouts(
         "callbacks": list(callbacks),
         "peft_config": _new_adapter(config, model),
     }
-    options = _rollout_options(config, out, device)
     p = config.ppo
+    if _is_written_by_us(config, model):
+        shared["rollout_func"] = Writer(ids.__getitem__, max_tokens=p.max_completion_tokens, temperature=p.temperature)
+    options = _rollout_options(config, out, device)
     if config.kind == "grpo":
         arguments: Any = GRPOConfig(num_generations=p.group_size, beta=p.kl_coef, **options)
         trainer: Any = GroupTrainer(args=arguments, **shared)
@@ -388,7 +396,7 @@ def _make_rollouts(
     trainer.rewards_log = rewards
     longest = max(len(ids[str(row["prompt"])]) for row in rows) + p.max_completion_tokens
     size = config.optimizer.batch_size
-    return trainer, PassSize(size, longest, size * p.max_completion_tokens), len(rows)
+    return trainer, PassSize(size, longest, size * p.max_completion_tokens, config.rollout_rows), len(rows)
 
 
 _MAKE: Final = {
@@ -414,8 +422,17 @@ def _lot(config: JobConfig) -> int | None:
 
 def _rollout_options(config: JobConfig, out: Path, device: torch.device) -> dict[str, Any]:
     p = config.ppo
+    vllm: dict[str, Any] = {}
+    if p.rollouts == "vllm":
+        vllm = {
+            "use_vllm": True,
+            "vllm_mode": "colocate",
+            "vllm_gpu_memory_utilization": p.vllm_memory,
+            "vllm_max_model_length": config.max_prompt_tokens + p.max_completion_tokens,
+        }
     return {
         **_arguments(config, out, device),
+        **vllm,
         "steps_per_generation": p.rollout_size // (config.optimizer.batch_size * config.num_processes),
         "num_iterations": p.epochs,
         "max_completion_length": p.max_completion_tokens,
@@ -423,6 +440,20 @@ def _rollout_options(config: JobConfig, out: Path, device: torch.device) -> dict
         "epsilon": p.clip,
         "entropy_coef": p.entropy_coef,
     }
+
+
+def _is_written_by_us(config: JobConfig, model: Any) -> bool:
+    """Raises JobError if what is asked for is not there."""
+    wanted = config.ppo.rollouts
+    if wanted == "vllm" and find_spec("vllm") is None:
+        raise JobError(
+            "ppo.rollouts: vllm: is not installed: install the extra `vllm`, or choose studio or transformers"
+        )
+    if wanted == "studio" and not can_write(model):
+        raise JobError(
+            f"ppo.rollouts: studio: does not know models of type {model.config.model_type}: choose transformers"
+        )
+    return wanted == "studio" or (wanted == "auto" and can_write(model))
 
 
 def _check_any(rows: Sequence[Any], config: JobConfig) -> None:

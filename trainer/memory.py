@@ -6,6 +6,8 @@ activations   tokens x layers x 34 x hidden x bytes / 2, kept for the backward p
               36 x hidden more a token and layer where adapters read every input in float32
 attention     layers x heads x row length squared x rows x bytes x 2: with a mask, scores and weights are kept
 logits        rows of the vocabulary that are computed x vocabulary x 4 bytes x 3 (logits, log-softmax, gradient)
+rollout       a copy of the weights to write with, and keys and values of what is written: before the backward pass, so the larger
+              of this and the three above counts
 process       interpreter and libraries
 """
 
@@ -26,6 +28,8 @@ class ModelShape(NamedTuple):
     num_heads: int
     hidden_size: int
     vocabulary: int
+    kv_size: int
+    """Features of a token's keys in one layer; its values have as many."""
 
 
 class MemoryEstimate(NamedTuple):
@@ -36,11 +40,14 @@ class MemoryEstimate(NamedTuple):
     activations: int
     attention: int
     logits: int
+    rollout: int
     process: int
 
     @property
     def total(self) -> int:
-        return sum(self)
+        """The peak."""
+        backward = self.activations + self.attention + self.logits
+        return self.weights + self.trained + max(backward, self.rollout) + self.process
 
 
 def estimate_memory(
@@ -50,6 +57,7 @@ def estimate_memory(
     row_tokens: int,
     logit_rows: int,
     bytes_per_weight: int,
+    rollout_rows: int = 0,
     num_scored_copies: int = 1,
     is_checkpointed: bool = False,
 ) -> MemoryEstimate:
@@ -60,18 +68,21 @@ def estimate_memory(
         row_tokens: tokens of the longest row, padding included.
         logit_rows: positions whose next token is predicted.
         bytes_per_weight: 2 for bf16, 4 for fp32.
+        rollout_rows: completions that are written at once, prompts included no longer than `row_tokens`; 0 = nothing is written.
         num_scored_copies: weights held at once (2 where a whole reference model stands beside the policy).
         is_checkpointed: activations are computed again in the backward pass.
     """
     has_adapter = shape.num_trained < shape.num_parameters
     per_layer = 34 * shape.hidden_size * bytes_per_weight / 2 + (36 * shape.hidden_size if has_adapter else 0)
     layers = 2 if is_checkpointed else shape.num_layers
+    rows_bytes = rollout_rows * row_tokens * shape.num_layers * 2 * shape.kv_size * bytes_per_weight
     return MemoryEstimate(
         weights=shape.num_parameters * bytes_per_weight * num_scored_copies,
         trained=shape.num_trained * 16,
         activations=int(num_rows * row_tokens * layers * per_layer),
         attention=layers * shape.num_heads * num_rows * row_tokens**2 * bytes_per_weight * 2,
         logits=logit_rows * shape.vocabulary * 12,
+        rollout=shape.num_parameters * bytes_per_weight + rows_bytes if rollout_rows else 0,
         process=PROCESS_BYTES,
     )
 

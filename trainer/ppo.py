@@ -1,4 +1,4 @@
-"""PPO with a critic on TRL's maintained GRPO trainer, which brings rollouts, reward functions, LoRA, accelerate and vLLM.
+"""PPO with a critic on TRL's maintained GRPO trainer, which brings reward functions, LoRA, accelerate and vLLM.
 
 TRL removed its PPO trainer after 1.12. What is added here: a value head with its clipped loss, GAE, the KL penalty inside the
 reward, prompts tokenised in the engine's pieces, and everything that a bit-exact resume needs. Overridden (canary tests pin
@@ -123,6 +123,9 @@ class PPOTrainer(HasCritic, AsideCheckpoints, GRPOTrainer):  # type: ignore[misc
         per_function = self._scores[first : first + len(inputs)]
         scores = (per_function * self.reward_weights.to(per_function.device)).nansum(1)  # (B,)
         is_scored = ~per_function.isnan().all(1)
+        if (sampled := out.get("sampling_per_token_logps")) is not None:  # by what wrote the completions
+            off = self._sum((sampled - log_probs).abs() * mask) / self._sum(mask).clamp(min=1)
+            self._note("sampling/sampling_logp_difference/mean", off)
         divergence = (log_probs - out.get("ref_per_token_logps", log_probs)) * mask
         rewards = torch.zeros_like(divergence) if self.args.kl_in_loss else -self.args.kl_coef * divergence
         last = mask.sum(1).clamp(min=1) - 1

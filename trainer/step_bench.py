@@ -2,8 +2,9 @@
 
     python -m trainer.step_bench --tasks assets/samples/recommendation.jsonl --data-dir DIR --out steps.json
 
-Two jobs one after the other, with the same prompts, number of completions, their length, epochs and minibatches. GRPO draws
-groups for a prompt, PPO one completion for each of as many prompts, so PPO computes more different prompts.
+Three jobs one after the other, with the same prompts, number of completions, their length, epochs and minibatches: TRL's GRPO as it
+is, our PPO with the same `generate` of transformers, and with completions that our own forward pass writes. GRPO draws groups for a
+prompt, PPO one completion for each of as many prompts, so PPO computes more different prompts.
 """
 
 import argparse
@@ -19,21 +20,22 @@ from trainer.config import make_config
 from trainer.jobs import Job, Jobs, JobState
 
 log = logging.getLogger(__name__)
-KINDS: Final = ("grpo", "ppo")
+JOBS: Final = (("grpo", "transformers"), ("ppo", "transformers"), ("ppo", "studio"))
+"""Kind and `ppo.rollouts`; the first is what the others are compared with."""
 
 
 def main(arguments: list[str]) -> int:
     """Prints and writes the figures. Returns 0."""
     options = _parser().parse_args(arguments)
     report: dict[str, Any] = {"rollout_size": options.rollout, "max_completion_tokens": options.tokens, "epochs": 2}
-    for kind in KINDS:
-        job = _train(options, kind)
-        report[kind] = _figures(job, options)
-        log.info("%s %s", kind, json.dumps(report[kind]))
-    report["ppo_over_grpo_seconds"] = round(
-        report["ppo"]["seconds_per_rollout"] / report["grpo"]["seconds_per_rollout"], 3
-    )
-    report["ppo_over_grpo_memory"] = round(report["ppo"]["peak_rss_bytes"] / report["grpo"]["peak_rss_bytes"], 3)
+    first: dict[str, float] = {}
+    for kind, rollouts in JOBS:
+        figures = _figures(_train(options, kind, rollouts), options)
+        first = first or figures
+        figures["seconds_over_grpo"] = round(figures["seconds_per_rollout"] / first["seconds_per_rollout"], 3)
+        figures["memory_over_grpo"] = round(figures["peak_rss_bytes"] / first["peak_rss_bytes"], 3)
+        report[f"{kind}, {rollouts}"] = figures
+        log.info("%s, %s: %s", kind, rollouts, json.dumps(figures))
     options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     log.info("%s", json.dumps(report, indent=2))
     return 0
@@ -53,18 +55,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _train(options: argparse.Namespace, kind: str) -> Job:
+def _train(options: argparse.Namespace, kind: str, rollouts: str) -> Job:
     steps_per_rollout = 2 * options.rollout // 4
     config = make_config(
         {
             "kind": kind,
-            "name": f"speed of {kind}",
+            "name": f"speed of {kind}, {rollouts}",
             "model": options.model,
             "data": {"tasks": [str(options.tasks)]},
             "examples": {"num_examples": 200, "max_pool": options.max_pool},
             "ppo": {
                 "rollout_size": options.rollout,
                 "max_completion_tokens": options.tokens,
+                "rollouts": rollouts,
                 "epochs": 2,
                 "group_size": 4,
             },

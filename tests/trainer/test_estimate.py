@@ -12,7 +12,7 @@ from trainer.estimate import JobEstimate, estimate_job, read_shape, work_of_step
 from trainer.examples import ExampleConfig, make_training_examples
 from trainer.memory import ModelShape
 
-SMOLLM2 = ModelShape(134_515_008, 4_884_480, 30, 9, 576, 49_152)
+SMOLLM2 = ModelShape(134_515_008, 4_884_480, 30, 9, 576, 49_152, 192)
 TASKS = [
     RankingTask(
         task_id=f"t{n}",
@@ -38,7 +38,7 @@ def estimate(config: JobConfig, **changes: Any) -> JobEstimate:
 def test_the_shape_of_the_toy_model_is_what_peft_makes_of_it(toy_model_dir: Path) -> None:
     shape = read_shape(toy_model_dir, 60_000, job(lora={"rank": 4}))
     per_layer = 4 * (2 * (48 + 48) + 2 * (48 + 24) + 2 * (48 + 96) + (96 + 48))
-    assert shape == ModelShape(60_000, 2 * per_layer, 2, 4, 48, shape.vocabulary)
+    assert shape == ModelShape(60_000, 2 * per_layer, 2, 4, 48, shape.vocabulary, 24)
     assert read_shape(toy_model_dir, 60_000, job(lora=None)).num_trained == 60_000
 
 

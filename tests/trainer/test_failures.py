@@ -10,7 +10,13 @@ from trainer.failures import NotFiniteError, check_finite, explain_disappearance
 from trainer.memory import ModelShape, check_memory, estimate_memory
 
 SMOLLM2 = ModelShape(
-    num_parameters=139_400_000, num_trained=4_900_000, num_layers=30, num_heads=9, hidden_size=576, vocabulary=49_152
+    num_parameters=139_400_000,
+    num_trained=4_900_000,
+    num_layers=30,
+    num_heads=9,
+    hidden_size=576,
+    vocabulary=49_152,
+    kv_size=192,
 )
 
 FAILURES = [
@@ -74,6 +80,14 @@ def test_the_estimate_grows_with_what_costs_memory() -> None:
         SMOLLM2, num_rows=1, row_tokens=1_000, logit_rows=160, bytes_per_weight=2, is_checkpointed=True
     )
     assert saved.activations < few.activations / 10
+    written = [
+        estimate_memory(
+            SMOLLM2, num_rows=1, row_tokens=1_000, logit_rows=160, bytes_per_weight=2, rollout_rows=rows
+        ).total
+        for rows in (1, 768)
+    ]
+    assert written[0] == few.total, "what is written before the backward pass takes memory that this needs anyway"
+    assert written[1] - few.total > 15e9, "23 KB a token"
 
 
 def test_a_job_that_does_not_fit_does_not_start() -> None:

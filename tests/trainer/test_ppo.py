@@ -22,6 +22,7 @@ from trl import GRPOTrainer
 
 from trainer.checkpoints import complete_checkpoints, newest_checkpoint
 from trainer.ppo import FIXED, PPOConfig, PPOTrainer
+from trainer.rollouts import Writer
 
 NUM_PROMPTS = 64
 LETTERS = "abcdefghijkl"
@@ -73,8 +74,9 @@ class StopAt(TrainerCallback):
 
 
 def make_trainer(
-    model_dir: Path, out: Path, *, max_steps: int, stop_at: int | None = None, **changes: Any
+    model_dir: Path, out: Path, *, max_steps: int, stop_at: int | None = None, is_ours: bool = True, **changes: Any
 ) -> PPOTrainer:
+    """`is_ours`: our own sampler writes the completions, not `generate` of transformers."""
     options: dict[str, Any] = {
         "per_device_train_batch_size": 8,
         "gradient_accumulation_steps": 1,
@@ -96,6 +98,7 @@ def make_trainer(
         "kl_coef": 0.02,
     }
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    writer = Writer(lambda prompt: tokenizer(prompt)["input_ids"], max_tokens=4, temperature=1.0)
     return PPOTrainer(
         model=AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32),
         reward_funcs=[early_letters],
@@ -104,6 +107,7 @@ def make_trainer(
         processing_class=tokenizer,
         callbacks=[StopAt(stop_at)] if stop_at else [],
         peft_config=LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM"),
+        rollout_func=writer if is_ours else None,
     )
 
 
@@ -113,12 +117,18 @@ def history(trainer: PPOTrainer) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if not any(t in k for t in timing)} for row in rows]
 
 
-@pytest.fixture(scope="module")
-def learned(letters_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, float]]:
+WRITERS = pytest.mark.parametrize("is_ours", [True, False], ids=["studio", "transformers"])
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["studio", "transformers"])
+def learned(
+    letters_model_dir: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> list[dict[str, float]]:
     trainer = make_trainer(
         letters_model_dir,
         tmp_path_factory.mktemp("ppo"),
         max_steps=80,
+        is_ours=request.param,
         per_device_train_batch_size=16,
     )
     trainer.train()
@@ -141,6 +151,14 @@ def test_the_first_epoch_is_on_policy_and_the_second_is_not(learned: list[dict[s
     assert max(abs(row["policy/ratio"] - 1) for row in learned[2::4]) > 1e-4
 
 
+def test_the_sampler_is_the_policy_that_is_trained(letters_model_dir: Path, tmp_path: Path) -> None:
+    """After updates too, when the adapter says something."""
+    trainer = make_trainer(letters_model_dir, tmp_path, max_steps=24)
+    trainer.train()
+    off = [row["sampling/sampling_logp_difference/mean"] for row in history(trainer)[::4]]
+    assert len(off) == 6 and max(off) < 1e-5
+
+
 def test_the_first_rollout_costs_no_divergence(learned: list[dict[str, float]]) -> None:
     assert learned[0]["objective/kl"] == pytest.approx(0, abs=1e-6)
     assert learned[0]["value/mean"] == 0
@@ -151,17 +169,19 @@ def test_the_critic_learns_too(learned: list[dict[str, float]]) -> None:
     assert learned[0]["value/loss"] > 2 * min(row["value/loss"] for row in learned[-12:])
 
 
+@WRITERS
 @pytest.mark.parametrize("stop_at", [4, 6])
-def test_a_resumed_run_is_the_uninterrupted_one(letters_model_dir: Path, tmp_path: Path, stop_at: int) -> None:
+def test_a_resumed_run_is_the_uninterrupted_one(
+    letters_model_dir: Path, tmp_path: Path, stop_at: int, is_ours: bool
+) -> None:
     """Stopped at the end of a rollout (4) and in the middle of one (6); 24 steps are more than an epoch of the data."""
-    whole = make_trainer(letters_model_dir, tmp_path / "whole", max_steps=24)
+    whole = make_trainer(letters_model_dir, tmp_path / "whole", max_steps=24, is_ours=is_ours)
     whole.train()
-    first = make_trainer(
-        letters_model_dir, tmp_path / "parts", max_steps=24, stop_at=stop_at, save_strategy="steps", save_steps=100
-    )
+    stopped = {"stop_at": stop_at, "save_strategy": "steps", "save_steps": 100}
+    first = make_trainer(letters_model_dir, tmp_path / "parts", max_steps=24, is_ours=is_ours, **stopped)
     first.train()
     assert first.state.global_step == stop_at
-    second = make_trainer(letters_model_dir, tmp_path / "parts", max_steps=24)
+    second = make_trainer(letters_model_dir, tmp_path / "parts", max_steps=24, is_ours=is_ours)
     second.train(resume_from_checkpoint=str(newest_checkpoint(tmp_path / "parts")))
     assert history(second) == history(whole)
     assert torch.equal(second.value_head.linear.weight, whole.value_head.linear.weight)
@@ -202,6 +222,7 @@ def test_what_is_overridden_is_still_there() -> None:
     ]  # fmt: skip
     assert set(FIXED) <= set(inspect.signature(trl.GRPOConfig).parameters)
     source = inspect.getsource(GRPOTrainer)
+    assert "self.rollout_func(prompts, self)" in source and '{"prompt_ids", "completion_ids", "logprobs"}' in source
     for used in ("self._buffered_inputs", "self._step ", "self._metrics", "advantages.dim() == 1", "reward_weights"):
         assert used in source, used
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from wholejobs import TASKS, Studio, weights
 
 from ranker.datasets import dump_tasks
 from ranker.elimination import RankConfig, rank
-from ranker.errors import CheckpointError
+from ranker.errors import CheckpointError, JobError
 from trainer.checkpoints import newest_checkpoint, read_provenance
 from trainer.examples import is_held_out
 from trainer.failures import NotFiniteError, explain_failure
 from trainer.jobs import Job, JobState
 from trainer.modelcards import ModelCard, write_card
+
+SMALL_ROLLOUTS = {"rollout_size": 8, "max_completion_tokens": 6, "group_size": 2}
 
 
 def test_titles_learn_are_promoted_and_rank(studio: Studio) -> None:
@@ -130,9 +133,9 @@ def test_provenance_says_what_a_checkpoint_came_from(studio: Studio) -> None:
         studio.registry.promote(str(checkpoint))
 
 
-@pytest.mark.parametrize("kind", ["ppo", "grpo"])
-def test_rollouts_are_scored_component_by_component(studio: Studio, kind: str) -> None:
-    job = studio.job(kind, max_steps=4)
+@pytest.mark.parametrize(("kind", "rollouts"), [("ppo", "auto"), ("ppo", "transformers"), ("grpo", "studio")])
+def test_rollouts_are_scored_component_by_component(studio: Studio, kind: str, rollouts: str) -> None:
+    job = studio.job(kind, max_steps=4, ppo={**SMALL_ROLLOUTS, "rollouts": rollouts})
     assert studio.run(job)[0] is JobState.DONE
     first = next(iter(job.metrics()))
     for name in ("exclusion", "ranking", "format", "tags", "length"):
@@ -143,6 +146,28 @@ def test_rollouts_are_scored_component_by_component(studio: Studio, kind: str) -
     assert rollout["prompt"].endswith("<think>") and rollout["parts"]["outcome"] == "no_answer"
     assert len(list(job.rollouts())) == 4 * len({r["optimizer_step"] for r in job.rollouts()})
     assert isinstance(rollout["advantage"], float) and 1 <= rollout["num_tokens"] <= 6
+
+
+def test_vllm_writes_rollouts_and_leaves_in_peace(tmp_path: Path, toy_model_dir: Path) -> None:
+    """In a process of its own: what vLLM says while that ends must not make a failure of the job."""
+    pytest.importorskip("vllm", reason="vllm is not installed (extra `vllm`)")
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    wide = shutil.copytree(toy_model_dir, tmp_path / "wide")  # vLLM has no heads of 12
+    LlamaForCausalLM(LlamaConfig.from_pretrained(wide, head_dim=32)).save_pretrained(wide)
+    studio = Studio(tmp_path, wide)
+    job = studio.job("ppo", max_steps=8, ppo={**SMALL_ROLLOUTS, "rollouts": "vllm"}, max_prompt_tokens=500)
+    assert studio.jobs.start(job).wait(timeout=400) == 0, job.log_path.read_text()
+    assert studio.jobs.status(job).state is JobState.DONE
+    off = [row[name] for row in job.metrics() if (name := "sampling/sampling_logp_difference/mean") in row]
+    assert len(off) == 2 and max(off) < 0.1
+
+
+def test_rollouts_by_what_is_not_installed_fail_in_words(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.learner.find_spec", lambda name: None)
+    job = studio.job("ppo", max_steps=4, ppo={"rollout_size": 8, "rollouts": "vllm"})
+    with pytest.raises(JobError, match=r"ppo\.rollouts: vllm: is not installed"):
+        studio.run(job)
 
 
 def test_what_was_held_out_is_ranked_before_and_after(studio: Studio) -> None:
