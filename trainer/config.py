@@ -152,6 +152,9 @@ class JobConfig(Record):
     """Of a CPU, for each process; 0 = all there are. Where others compute too, 1 is faster than 2."""
     num_processes: Annotated[int, Field(ge=1, le=64)] = 1
     """Of this machine: one a GPU, or some on its cores. Each takes its own `optimizer.batch_size` examples, and a step learns from all."""
+    sharding: Literal["none", "zero2"] = "none"
+    """`zero2`: gradients and Adam's state are divided among the processes (DeepSpeed, extra `deepspeed`; Rajbhandari et al. 2020), which is
+    what large models need that are trained in all weights."""
     priority: Annotated[int, Field(ge=0, le=100)] = 10
     """Of the queue: lower goes first."""
     measured: Annotated[int, Field(ge=0, le=10_000)] = 40
@@ -172,6 +175,11 @@ class JobConfig(Record):
     def writes(self) -> bool:
         """Whether the model writes completions that are scored."""
         return self.kind in ("ppo", "grpo")
+
+    @property
+    def num_shards(self) -> int:
+        """Among how many processes gradients and the optimizer's state are divided."""
+        return self.num_processes if self.sharding == "zero2" else 1
 
     @property
     def rollout_rows(self) -> int:
@@ -220,6 +228,10 @@ class JobConfig(Record):
             )
         if self.kind == "grpo" and self.optimizer.batch_size % self.ppo.group_size:
             raise ValueError(f"optimizer.batch_size: {self.optimizer.batch_size}: make it a multiple of ppo.group_size")
+        if self.sharding != "none" and self.num_processes == 1:
+            raise ValueError(
+                f"sharding: {self.sharding}: there is nothing to divide among one process: raise num_processes"
+            )
         if self.placebo == "random-reward" and not self.has_reward:
             raise ValueError(f"placebo: random-reward: kind {self.kind} has no reward: use shuffled-corrections")
         return self

@@ -1,5 +1,6 @@
-"""The critic that both PPO trainers have: a value head beside the model, its clipped loss, its place in the optimizer."""
+"""The critic that both PPO trainers have: a value head beside the model, its clipped loss, its own optimizer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,40 +51,47 @@ def clipped_errors(values: torch.Tensor, old: torch.Tensor, returns: torch.Tenso
 
 
 class HasCritic:
-    """Mixin for a trainer: its value head lives outside `model` (clean adapters), so its gradients are handled here."""
+    """Mixin for a trainer: its value head lives outside `model` (clean adapters), with an optimizer of its own.
+
+    So nothing that wraps model and optimizer (DDP, ZeRO) has to know of it. Its rate follows the schedule of the model's.
+    """
 
     value_head: ValueHead
+    value_optimizer: torch.optim.Optimizer
 
     def add_critic(self) -> None:
         """Once `model` and `accelerator` are there. `args.value_learning_rate` is the head's own rate."""
         trainer: Any = self
         base = trainer.model.get_base_model() if is_peft_model(trainer.model) else trainer.model
         self.value_head = ValueHead(base.config.get_text_config().hidden_size).to(trainer.accelerator.device)
+        self.value_optimizer = torch.optim.AdamW(self.value_head.parameters(), weight_decay=0.0)
         trainer.add_callback(_ValueHeadCallback(trainer))
 
-    def create_optimizer(self, model: Any = None) -> Any:
-        """As transformers' Trainer, with the value head as a group of its own."""
-        trainer: Any = self
-        if trainer.optimizer is not None:
-            return trainer.optimizer
-        optimizer: Any = super().create_optimizer(model)  # type: ignore[misc]
-        group = {"params": list(self.value_head.parameters()), "lr": trainer.args.value_learning_rate}
-        optimizer.add_param_group({**group, "weight_decay": 0.0})
-        return optimizer
+    def critic_state(self) -> dict[str, Any]:
+        """What a resumed run needs of it."""
+        return {"value_head": self.value_head.state_dict(), "value_optimizer": self.value_optimizer.state_dict()}
+
+    def load_critic(self, state: Mapping[str, Any]) -> None:
+        """Go on with what `critic_state` gave."""
+        self.value_head.load_state_dict(state["value_head"])
+        self.value_optimizer.load_state_dict(state["value_optimizer"])
 
 
 class _ValueHeadCallback(TrainerCallback):  # type: ignore[misc]
+    """Takes the head's step where the model's is taken."""
+
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        parameters = list(self._trainer.value_head.parameters())
-        accelerator = self._trainer.accelerator
+        trainer, accelerator = self._trainer, self._trainer.accelerator
+        parameters = list(trainer.value_head.parameters())
         if accelerator.num_processes > 1:
             for parameter in parameters:
                 parameter.grad = accelerator.reduce(parameter.grad, "mean")
         if args.max_grad_norm > 0:
             nn.utils.clip_grad_norm_(parameters, args.max_grad_norm)
-
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._trainer.value_head.zero_grad()
+        (group,) = trainer.value_optimizer.param_groups
+        group["lr"] = args.value_learning_rate * trainer._get_learning_rate() / args.learning_rate
+        trainer.value_optimizer.step()
+        trainer.value_optimizer.zero_grad()

@@ -330,14 +330,14 @@ class EliminationTrainer(HasCritic, HasReference, Notes, AsideCheckpoints, Train
         """Value head, and the rollout that is in use."""
         if self.accelerator.is_main_process:
             episodes = {index: tuple(episode) for index, episode in self._episodes.items()}
-            state = {"value_head": self.value_head.state_dict(), "rollout": self._rollout, "episodes": episodes}
+            state = {**self.critic_state(), "rollout": self._rollout, "episodes": episodes}
             torch.save(state, directory / STATE)
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
         """As transformers' Trainer; resuming continues the very same run."""
         if resume_from_checkpoint:
             state = torch.load(Path(resume_from_checkpoint) / STATE, map_location="cpu", weights_only=True)
-            self.value_head.load_state_dict(state["value_head"])
+            self.load_critic(state)
             self._rollout = state["rollout"]
             self._episodes = {index: Episodes(*episode) for index, episode in state["episodes"].items()}
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)

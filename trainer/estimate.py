@@ -125,6 +125,7 @@ def estimate_job(
         bytes_per_weight=bytes_per_weight,
         rollout_rows=config.rollout_rows,
         num_scored_copies=2 if config.lora is None and config.has_reference else 1,
+        num_shards=config.num_shards,
         is_checkpointed=config.gradient_checkpointing,
     )
     work = work_of_step(config, typical)

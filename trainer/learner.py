@@ -37,6 +37,16 @@ from trainer.sft import (
 )
 from trainer.titles import DEFAULT_SCALES, TitleTrainer, encode_titles
 
+ZERO2: Final = {
+    "zero_optimization": {"stage": 2},
+    "zero_allow_untested_optimizer": True,  # AdamW of PyTorch
+    "train_micro_batch_size_per_gpu": "auto",
+    "gradient_accumulation_steps": "auto",
+    "gradient_clipping": "auto",
+    "bf16": {"enabled": "auto"},
+}
+"""DeepSpeed's options; `auto` = as the trainer is told."""
+
 
 class PassSize(NamedTuple):
     """The largest forward pass with gradients."""
@@ -113,6 +123,10 @@ def make_learner(config: JobConfig, base: Path, material: Material, out: Path, c
     if config.num_threads or config.num_processes > 1:
         torch.set_num_threads(config.num_threads or threads_of(config.num_processes))
     set_seed(config.seed)
+    if config.sharding != "none" and find_spec("deepspeed") is None:
+        raise JobError(
+            f"sharding: {config.sharding}: DeepSpeed is not installed: install the extra `deepspeed`, or say none"
+        )
     device = choose_device(config)
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True, trust_remote_code=False, padding_side="left")
     dtype = choose_dtype(config, device)
@@ -213,6 +227,7 @@ def _arguments(config: JobConfig, out: Path, device: torch.device) -> dict[str, 
         "save_total_limit": config.keep_checkpoints,
         "gradient_checkpointing": config.gradient_checkpointing,
         "use_cpu": device.type == "cpu",
+        "deepspeed": ZERO2 if config.sharding == "zero2" else None,
         "ddp_backend": "gloo" if device.type == "cpu" and config.num_processes > 1 else None,
         "bf16": config.lora is None and config.precision == "bf16",
         "report_to": [],

@@ -1,7 +1,7 @@
 """How much memory a job will need, before it takes it. An estimate from shapes, checked against measurements. Ours.
 
 weights       parameters x bytes each
-trained       parameters x (4 weight + 4 gradient + 8 Adam), float32
+trained       parameters x (4 weight + 4 gradient + 8 Adam), float32; gradient and Adam divided where they are sharded
 activations   tokens x layers x 34 x hidden x bytes / 2, kept for the backward pass (Korthikanti et al. 2022), and
               36 x hidden more a token and layer where adapters read every input in float32
 attention     layers x heads x row length squared x rows x bytes x 2: with a mask, scores and weights are kept
@@ -59,6 +59,7 @@ def estimate_memory(
     bytes_per_weight: int,
     rollout_rows: int = 0,
     num_scored_copies: int = 1,
+    num_shards: int = 1,
     is_checkpointed: bool = False,
 ) -> MemoryEstimate:
     """The peak of one optimizer step.
@@ -70,6 +71,7 @@ def estimate_memory(
         bytes_per_weight: 2 for bf16, 4 for fp32.
         rollout_rows: completions that are written at once, prompts included no longer than `row_tokens`; 0 = nothing is written.
         num_scored_copies: weights held at once (2 where a whole reference model stands beside the policy).
+        num_shards: processes that divide gradients and Adam's state.
         is_checkpointed: activations are computed again in the backward pass.
     """
     has_adapter = shape.num_trained < shape.num_parameters
@@ -78,7 +80,7 @@ def estimate_memory(
     rows_bytes = rollout_rows * row_tokens * shape.num_layers * 2 * shape.kv_size * bytes_per_weight
     return MemoryEstimate(
         weights=shape.num_parameters * bytes_per_weight * num_scored_copies,
-        trained=shape.num_trained * 16,
+        trained=shape.num_trained * (4 + 12 // num_shards),
         activations=int(num_rows * row_tokens * layers * per_layer),
         attention=layers * shape.num_heads * num_rows * row_tokens**2 * bytes_per_weight * 2,
         logits=logit_rows * shape.vocabulary * 12,

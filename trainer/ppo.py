@@ -3,13 +3,13 @@
 TRL removed its PPO trainer after 1.12. What is added here: a value head with its clipped loss, GAE, the KL penalty inside the
 reward, prompts tokenised in the engine's pieces, and everything that a bit-exact resume needs. Overridden (canary tests pin
 the signatures and the version of TRL): `_tokenize_prompts`, `_get_per_token_logps_and_entropies`, `_calculate_rewards`,
-`_generate_and_score_completions`, `_compute_loss`, `_get_train_sampler`, `create_optimizer`, `_save_checkpoint`, `train`.
+`_generate_and_score_completions`, `_compute_loss`, `_get_train_sampler`, `_save_checkpoint`, `train`.
 
 Where it departs from Schulman et al. 2017: an episode is one completion, a time step one token, the reward comes at the last
 token and a KL penalty to the reference policy (adapter off) at every token; advantages are whitened over the whole rollout
 batch; the critic shares the backbone, reads the hidden state *before* each token, and starts at 0. Where it departs from the
 paper: LoRA instead of all weights, KL in the reward only (the paper adds a KL loss of the same weight: `kl_in_loss`), one
-optimizer with two learning rates, several epochs a rollout, lambda .95 instead of 1. Preset `paper` takes the paper's values.
+schedule for two learning rates, several epochs a rollout, lambda .95 instead of 1. Preset `paper` takes the paper's values.
 """
 
 from collections.abc import Callable
@@ -219,7 +219,7 @@ class PPOTrainer(HasCritic, AsideCheckpoints, GRPOTrainer):  # type: ignore[misc
         """Value head, position within the rollout, and the rollout itself if it is still in use."""
         is_used_up = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
         state = {
-            "value_head": self.value_head.state_dict(),
+            **self.critic_state(),
             "step": self._step,
             "rollout": None if is_used_up else self._buffered_inputs,
         }
@@ -233,7 +233,7 @@ class PPOTrainer(HasCritic, AsideCheckpoints, GRPOTrainer):  # type: ignore[misc
         if resume_from_checkpoint:
             path = Path(resume_from_checkpoint) / self._state_name()
             state = torch.load(path, map_location="cpu", weights_only=True)
-            self.value_head.load_state_dict(state["value_head"])
+            self.load_critic(state)
             self._step = state["step"]
             self._buffered_inputs = send_to_device(state["rollout"], self.accelerator.device)
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)

@@ -254,6 +254,7 @@ def _check_fits(config: JobConfig, learner: "Learner") -> str:
         **learner.size._asdict(),
         bytes_per_weight=next(learner.trainer.model.parameters()).element_size(),
         num_scored_copies=2 if config.lora is None and config.has_reference else 1,
+        num_shards=config.num_shards,
         is_checkpointed=config.gradient_checkpointing,
     )
     where = "the GPU" if is_gpu else "this machine"

@@ -80,6 +80,8 @@ def test_the_estimate_grows_with_what_costs_memory() -> None:
         SMOLLM2, num_rows=1, row_tokens=1_000, logit_rows=160, bytes_per_weight=2, is_checkpointed=True
     )
     assert saved.activations < few.activations / 10
+    divided = estimate_memory(SMOLLM2, num_rows=1, row_tokens=1_000, logit_rows=160, bytes_per_weight=2, num_shards=3)
+    assert few.trained == 2 * divided.trained
     written = [
         estimate_memory(
             SMOLLM2, num_rows=1, row_tokens=1_000, logit_rows=160, bytes_per_weight=2, rollout_rows=rows

@@ -19,6 +19,10 @@ MISTAKES = [
     ("kind: [", ":1: "),
     ("- a\n- b", "write fields"),
     ("kind: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
+    (
+        "kind: sft\ndata: {tasks: [a]}\nsharding: zero2",
+        "sharding: zero2: there is nothing to divide among one process: raise num_processes",
+    ),
 ]
 
 

@@ -12,9 +12,11 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from safetensors.torch import load_file
 from wholejobs import Studio, weights
 
 from trainer.checkpoints import newest_checkpoint
+from trainer.config import dump_config, make_config, overlay
 from trainer.jobs import Job, JobState
 
 
@@ -66,6 +68,27 @@ def test_ppo_in_two_processes_is_stopped_and_resumed(studio: Studio) -> None:
     saved = newest_checkpoint(job.checkpoints)
     assert saved is not None and saved.name == "checkpoint-6"
     assert {p.name for p in saved.glob("ppo_state_*")} == {"ppo_state_0.pt", "ppo_state_1.pt"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sft", "ppo", "ppo-exclusions"])
+def test_divided_gradients_and_optimizer_give_the_same_and_are_resumed(studio: Studio, kind: str) -> None:
+    """DeepSpeed's ZeRO-2, all weights trained: as two processes that each hold everything, stopped in between or not."""
+    pytest.importorskip("deepspeed", reason="deepspeed is not installed (extra `deepspeed`)")
+    optimizer = {"max_steps": 4, "learning_rate": 0.001, "warmup_steps": 0, "batch_size": 2}
+    shared: dict[str, Any] = {"lora": None, "num_processes": 2, "optimizer": optimizer, "save_every": 2}
+    made = []
+    for sharding, parts in (("none", [4]), ("zero2", [2, 4])):
+        job = studio.job(kind, max_steps=4, **shared, sharding=sharding, sft={"teach": "likelihood"})
+        for max_steps in parts:
+            part = overlay(job.config().model_dump(mode="json"), {"optimizer": {"max_steps": max_steps}})
+            (job.directory / "config.json").write_text(dump_config(make_config(part)), encoding="utf-8")
+            job.write_status(job.written_status().model_copy(update={"state": JobState.STOPPED}))  # so far it was all
+            assert studio.jobs.start(job).wait(timeout=400) == 0, job.log_path.read_text()
+            assert newest_checkpoint(job.checkpoints) == job.checkpoints / f"checkpoint-{max_steps}"
+        assert [row["optimizer_step"] for row in job.metrics()] == [1, 2, 3, 4]
+        made.append(load_file(job.checkpoints / "checkpoint-4" / "model.safetensors"))
+    assert all(torch.allclose(made[0][name], made[1][name], atol=1e-5) for name in made[0])
 
 
 @pytest.mark.slow

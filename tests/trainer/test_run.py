@@ -18,6 +18,8 @@ from trainer.checkpoints import newest_checkpoint, read_provenance
 from trainer.examples import is_held_out
 from trainer.failures import NotFiniteError, explain_failure
 from trainer.jobs import Job, JobState
+from trainer.learner import make_learner
+from trainer.material import read_material
 from trainer.modelcards import ModelCard, write_card
 
 SMALL_ROLLOUTS = {"rollout_size": 8, "max_completion_tokens": 6, "group_size": 2}
@@ -163,11 +165,20 @@ def test_vllm_writes_rollouts_and_leaves_in_peace(tmp_path: Path, toy_model_dir:
     assert len(off) == 2 and max(off) < 0.1
 
 
-def test_rollouts_by_what_is_not_installed_fail_in_words(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"ppo": {"rollout_size": 8, "rollouts": "vllm"}}, r"ppo\.rollouts: vllm: is not installed: install the extra"),
+        ({"sharding": "zero2", "num_processes": 2}, r"sharding: zero2: DeepSpeed is not installed: install the extra"),
+    ],
+)
+def test_what_is_not_installed_fails_in_words(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], words: str
+) -> None:
     monkeypatch.setattr("trainer.learner.find_spec", lambda name: None)
-    job = studio.job("ppo", max_steps=4, ppo={"rollout_size": 8, "rollouts": "vllm"})
-    with pytest.raises(JobError, match=r"ppo\.rollouts: vllm: is not installed"):
-        studio.run(job)
+    job = studio.job("ppo", max_steps=4, **changes).config()
+    with pytest.raises(JobError, match=words):
+        make_learner(job, studio.toy_dir, read_material(job), studio.directory / "out", [])
 
 
 def test_what_was_held_out_is_ranked_before_and_after(studio: Studio) -> None:

@@ -35,7 +35,7 @@ class Studio:
     """A data directory with the tiny model as its default, and files to train on."""
 
     def __init__(self, directory: Path, model_dir: Path) -> None:
-        self.directory = directory
+        self.directory, self.toy_dir = directory, model_dir
         self.registry = Registry(directory / "models")
         self.jobs = Jobs(directory / "jobs", models_dir=directory / "models")
         card = ModelCard(name="toy", directory=str(model_dir), sha256="toy-hash")
