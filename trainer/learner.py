@@ -26,7 +26,7 @@ from trainer.policy import Rewards
 from trainer.ppo import PPOConfig, PPOTrainer
 from trainer.preferences import PreferenceTrainer, encode_pairs
 from trainer.rewards import PRESETS
-from trainer.rollouts import Writer, can_write
+from trainer.rollouts import Writer, can_write, frozen_weights_kept
 from trainer.sft import (
     ReadingTrainer,
     WarmStartTrainer,
@@ -74,6 +74,13 @@ class KeepsRollouts:
     """Mixin for GRPO's trainer and ours: what was generated is kept for reading, with the advantage that it got."""
 
     rewards_log: Rewards | None = None
+
+    def _generate(self, prompts: list[Any]) -> Any:
+        trainer: Any = self
+        if not trainer.use_vllm:
+            return super()._generate(prompts)  # type: ignore[misc]
+        with frozen_weights_kept(trainer.accelerator.unwrap_model(trainer.model)):
+            return super()._generate(prompts)  # type: ignore[misc]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         out: dict[str, Any] = super()._generate_and_score_completions(inputs)  # type: ignore[misc]

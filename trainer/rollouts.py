@@ -10,7 +10,8 @@ difference can be seen. If they differ by more than rounding, the job ends with 
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -87,6 +88,24 @@ class Writer:
 def can_write(model: Any) -> bool:
     """Whether the studio's own forward pass knows the model, with or without an adapter."""
     return knows(_without_adapter(model))
+
+
+@contextmanager
+def frozen_weights_kept(model: Any) -> Iterator[None]:
+    """Put the weights below an adapter back as they were.
+
+    TRL hands vLLM merged weights by adding the adapter to them in place and taking it off again; in half precision that leaves other
+    weights than before, rollout after rollout.
+    """
+    is_exact = not is_peft_model(model) or model.dtype is torch.float32
+    frozen = [] if is_exact else [p for p in model.parameters() if not p.requires_grad]
+    kept = [parameter.detach().cpu().clone() for parameter in frozen]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, before in zip(frozen, kept, strict=True):
+                parameter.copy_(before)
 
 
 def sample(
@@ -210,7 +229,7 @@ class _Lot:
             start |= dict.fromkeys(members, shared)
         return start
 
-    def _passes(self, rows: Sequence[int], start: dict[int, int]) -> Iterable[list[int]]:
+    def _passes(self, rows: Sequence[int], start: dict[int, int]) -> Iterator[list[int]]:
         """Neighbouring rows that are computed in one pass: no more than so many tokens."""
         limit = _PASS_TOKENS[self._device.type]
         lot: list[int] = []

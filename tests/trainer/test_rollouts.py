@@ -1,5 +1,6 @@
 """The studio's own sampler of completions: the same policy as the one that is trained, whatever the prompts share."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from ranker.backends.kv import KeyValueRows
 from ranker.errors import JobError
-from trainer.rollouts import Completion, Writer, _lay_out, can_write, sample
+from trainer.rollouts import Completion, Writer, _lay_out, can_write, frozen_weights_kept, sample
 
 END = 1
 VOCABULARY = 50
@@ -146,6 +147,16 @@ def test_weights_are_left_as_they_were() -> None:
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     write(model, PROMPTS)
     assert all(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_weights_below_an_adapter_outlive_a_merge_in_half_precision(is_kept: bool) -> None:
+    model = make_policy().to(torch.bfloat16)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    with frozen_weights_kept(model) if is_kept else nullcontext():
+        model.merge_adapter()
+        model.unmerge_adapter()
+    assert is_kept == all(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
 
 
 def test_it_says_which_models_it_knows() -> None:
