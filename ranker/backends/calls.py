@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ranker.backends.base import Chunk, GenerateRequest, ScoreRequest, Scores, Usage
+from ranker.backends.lookup import Lookup
 from ranker.errors import BackendError
 
 
@@ -65,5 +66,12 @@ class Row:
     length: int
     usage: Usage
     generator: torch.Generator | None
+    lookup: Lookup | None
+    """Where guesses come from; None = the next token is drawn, so there is nothing to guess."""
     text: str = ""
     num_tokens: int = 0
+
+    def guess(self, limit: int) -> list[int]:
+        """What may be written next, in no more tokens than the completion has left behind the next one."""
+        limit = min(limit, self.request.max_tokens - self.num_tokens - 1)
+        return self.lookup.guess(limit) if self.lookup is not None and limit > 0 else []

@@ -8,6 +8,9 @@ that a finished generation computed, under its text. A later prompt whose prefix
 that text are remembered apart from what was computed for them (a sampled text need not tokenise to the ids that were
 sampled), so a cached and an uncached run see the same ids in the same pieces.
 
+Guesses. On a CPU a pass over a few tokens takes little more than a pass over one. Where few rows run, what is likely to come (see
+`ranker.backends.lookup`) is put behind the last token, and what the model agrees with is taken.
+
 Scoring. All continuations are laid behind the prompt in one row; a mask hides them from each other and their positions all
 begin where the prompt ends. One forward pass, no copy of the prompt per continuation. Ours.
 
@@ -30,6 +33,7 @@ from ranker.backends.calls import Job, Placed, Row
 from ranker.backends.forward import Forward, TransformersForward
 from ranker.backends.kv import KeyValueRows, tree_mask
 from ranker.backends.limits import EngineLimits
+from ranker.backends.lookup import Lookup
 from ranker.backends.prefixes import PrefixCache
 from ranker.backends.stops import end_of_stop
 from ranker.errors import BackendError
@@ -38,6 +42,7 @@ _CLOSED = "engine: closed: load the model again"
 _LOGIT_ROWS, _LOGIT_ROWS_GPU = 256, 2048  # positions whose full-vocabulary logits are held at once
 _MAX_TEXTS = 4096  # continuations whose ids are remembered
 _START_TOKENS = 8192  # padded tokens of one batch of starts
+_LEAST_GUESSED, _MOST_GUESSED = 2, 6  # tokens of a guess that is worth a longer pass
 
 
 class Engine:
@@ -124,9 +129,7 @@ class Engine:
         if any(job.is_withdrawn for _, _, job in self._waiting):
             self._waiting = [w for w in self._waiting if not w[2].is_withdrawn]
             heapq.heapify(self._waiting)
-        for index in reversed(range(len(self._running))):
-            if self._running[index].job.is_withdrawn:
-                self._release(index)
+        self._release_ended(0)
 
     def _admit(self) -> None:
         """Start what waits, in order of priority; while somebody watches, one batch between two tokens."""
@@ -221,13 +224,19 @@ class Engine:
                     length=len(placed.ids),
                     usage=Usage(len(placed.ids), placed.cached, 0),
                     generator=generator,
+                    lookup=Lookup(placed.ids) if generator is None else None,
                 )
             )
         self._accept_all(first, logits)
 
     def _decode_step(self) -> None:
-        """One token for every running row."""
+        """One token for every running row, or several where a guess proves right."""
         rows = self._running
+        room = self._limits.pass_tokens // len(rows) - 1
+        guesses = [row.guess(min(room, _MOST_GUESSED)) for row in rows] if room >= _LEAST_GUESSED else []
+        if any(guesses) and self._fits(guesses):
+            self._check(guesses)
+            return
         ids, positions = torch.tensor([[row.ids[-1] for row in rows], [row.length for row in rows]]).to(self._device)
         end = max(row.length for row in rows) + 1
         hidden = self._forward.step(ids, positions, end, self._rows, is_ragged=len(rows) > 1)
@@ -235,14 +244,32 @@ class Engine:
             row.length += 1
         self._accept_all(0, self._forward.logits(hidden))
 
+    def _fits(self, guesses: Sequence[list[int]]) -> bool:
+        """Whether the longest guess has room behind the longest row."""
+        return max(row.length for row in self._running) + 1 + max(map(len, guesses)) <= self._rows.capacity
+
+    def _check(self, guesses: Sequence[list[int]]) -> None:
+        """A pass over each row's last token and its guess; what the model would have written too is accepted, and one token more."""
+        rows = list(self._running)
+        lines = [[row.ids[-1], *guess] for row, guess in zip(rows, guesses, strict=True)]
+        hidden = self._extend(0, [(row.length, line, []) for row, line in zip(rows, lines, strict=True)])
+        logits = self._forward.logits(hidden.flatten(0, 1))  # (B * L, V)
+        best = logits.argmax(-1).view(len(rows), -1).tolist()
+        first = self._sample(rows, logits.view(len(rows), -1, logits.shape[-1])[:, 0])
+        for row, guess, following, drawn in zip(rows, guesses, best, first, strict=True):
+            for guessed, token_id in itertools.zip_longest(guess, [drawn, *following[1 : len(guess) + 1]]):
+                row.length += 1
+                self._accept(row, token_id)
+                if token_id != guessed or row.job.is_withdrawn:
+                    break
+        self._release_ended(0)
+
     def _accept_all(self, first: int, logits: torch.Tensor) -> None:
         """Sample a token for each of the running rows from `first` on, from (B, V) logits, and free those that end."""
         rows = self._running[first:]
         for row, token_id in zip(rows, self._sample(rows, logits), strict=True):
             self._accept(row, token_id)
-        for index in reversed(range(first, len(self._running))):
-            if self._running[index].job.is_withdrawn:
-                self._release(index)
+        self._release_ended(first)
 
     def _sample(self, rows: Sequence[Row], logits: torch.Tensor) -> list[int]:
         """The next ids from (B, V) logits: the arg max, or a draw at the request's temperature. Waits for the device once."""
@@ -280,6 +307,12 @@ class Engine:
         usage = row.usage._replace(completion_tokens=row.num_tokens)
         row.job.results.put_nowait(Chunk(piece, finish, usage))
         row.job.is_withdrawn = True
+
+    def _release_ended(self, first: int) -> None:
+        """Free those of the running rows from `first` on that have ended or were withdrawn."""
+        for index in reversed(range(first, len(self._running))):
+            if self._running[index].job.is_withdrawn:
+                self._release(index)
 
     def _release(self, index: int) -> None:
         """Free a row; the last one takes its place, so that the running rows are always the first."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ranker.backends.device import product_dtype
+
 
 @dataclass(frozen=True, kw_only=True)
 class EngineLimits:
@@ -18,6 +20,9 @@ class EngineLimits:
     start_patience: int = 0
     """Decoding steps that calls of bulk work wait for others to start with: where a pass costs the same for few tokens and many,
     starting each by itself costs more than the rows that stand idle meanwhile."""
+    pass_tokens: int = 4
+    """Of a decoding pass, guesses included (`ranker.backends.lookup`): as many as cost hardly more than one each row, because reading the
+    weights takes the time. 0 = nothing is guessed."""
     row_bytes: int = 3 << 30
     """Memory for the rows; longer prompts mean fewer rows."""
     prefix_bytes: int = 512 << 20
@@ -30,13 +35,14 @@ def default_limits() -> EngineLimits:
     Rows are copied when they get longer, so twice `row_bytes` must fit beside the prefixes and what a forward pass needs.
     """
     if not torch.cuda.is_available():
-        return EngineLimits()
+        return EngineLimits(pass_tokens=4 if product_dtype() is torch.float32 else 24)
     free, _ = torch.cuda.mem_get_info()
     return EngineLimits(
         max_rows=256,
         live_rows=16,
         start_rows=32,
         start_patience=8,
+        pass_tokens=0,  # a captured step is several times faster than a pass over several tokens
         row_bytes=int(0.35 * free),
         prefix_bytes=int(0.15 * free),
     )
