@@ -39,7 +39,7 @@ class LocalBackend:
         limits: EngineLimits | None = None,
         forward: Forward | None = None,
     ) -> None:
-        self._name, self._tokenizer = name, tokenizer
+        self._name, self._model, self._tokenizer, self._forward = name, model, tokenizer, forward
         self._engine = Engine(model, tokenizer, limits or EngineLimits(), forward)
         self._chat_format = ChatFormat(tokenizer)
 
@@ -86,6 +86,10 @@ class LocalBackend:
 
     async def aclose(self) -> None:
         await self._engine.aclose()
+
+    def with_limits(self, limits: EngineLimits) -> "LocalBackend":
+        """The same weights behind an engine of its own."""
+        return LocalBackend(self._model, self._tokenizer, name=self._name, limits=limits, forward=self._forward)
 
 
 def load_local(

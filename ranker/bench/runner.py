@@ -34,10 +34,12 @@ PARTS: Final = ("machine", "live", "bulk", "quality")
 HEADLINE: Final = 20
 """The size that is measured in every round, with every method."""
 REPROMPT: Final = "re-prompt, same engine"
+_UNGUESSED: Final = f"{ADAPTIVE}, nothing guessed"
 _OURS: Final = {
     FIXED: RankConfig(mode=Mode.FIXED_BLOCK),
     ADAPTIVE: RankConfig(mode=Mode.ADAPTIVE),
     f"{ADAPTIVE}, one look": RankConfig(mode=Mode.ADAPTIVE, is_reshuffled=False),
+    _UNGUESSED: RankConfig(mode=Mode.ADAPTIVE),
     "ours, iterative": RankConfig(mode=Mode.ITERATIVE),
 }
 _CURVE: Final = (FIXED, ADAPTIVE)
@@ -58,6 +60,8 @@ class Bench:
     """Ours."""
     uncached: Callable[[], Backend]
     """The same engine without its prefix cache, loaded when it is needed."""
+    unguessed: Callable[[], Backend]
+    """The same engine that guesses no tokens: how fast it decodes what nobody can guess."""
     reference: Callable[[], Backend]
     """The modules of transformers behind the same engine."""
     peers: Callable[[], Sequence[Peer]]
@@ -90,6 +94,7 @@ async def run_bench(bench: Bench, journal: Journal, parts: Sequence[str]) -> Non
 
 
 async def _run_machine(bench: Bench, journal: Journal) -> None:
+    unguessed = bench.unguessed()
     for round_ in range(bench.rounds):
         key = Key("machine", "limits", round=round_)
         if journal.has(key):
@@ -99,7 +104,7 @@ async def _run_machine(bench: Bench, journal: Journal) -> None:
         numbers = {"read_bytes_per_s": limits.read_bytes_per_s, "float_ops_per_s": limits.float_ops_per_s}
         for streams in bench.streams:
             for _ in range(2 if bench.is_gpu else 1):
-                found = await measure_decode(bench.backend, streams, 96 if bench.is_gpu else 32)
+                found = await measure_decode(unguessed, streams, 96 if bench.is_gpu else 32)
             numbers[f"decode_{streams}"] = found.tokens_per_s
             numbers[f"context_{streams}"] = found.mean_context
         numbers["prefill"] = await measure_prefill(bench.backend, 600, [1000 * round_, 1000 * round_ + 1])
@@ -109,9 +114,11 @@ async def _run_machine(bench: Bench, journal: Journal) -> None:
             numbers["peak_gpu_bytes"] = _peak_gpu()
         numbers["peak_rss_bytes"] = _peak_rss()
         journal.add(Measurement.of(key, numbers=numbers))
+    await unguessed.aclose()
 
 
 async def _run_live(bench: Bench, journal: Journal) -> None:
+    unguessed = bench.unguessed()
     for kind, size in [(k, s) for k in KINDS for s in bench.sizes]:
         is_headline = size == HEADLINE
         for round_ in range(bench.rounds if is_headline else 1):
@@ -120,11 +127,13 @@ async def _run_live(bench: Bench, journal: Journal) -> None:
             for number, name in enumerate(_OURS if is_headline else _CURVE):
                 config = _OURS[name].model_copy(update={"think_tokens": bench.think_tokens, "priority": LIVE})
                 key = Key("live", name, kind, size, round_)
-                await _measure(bench, journal, key, partial(measure_mode, twin(task, number), bench.backend, config))
+                backend = unguessed if name == _UNGUESSED else bench.backend
+                await _measure(bench, journal, key, partial(measure_mode, twin(task, number), backend, config))
             for peer in bench.peers():
                 if peer.is_cached or size <= _SLOW_BEYOND:
                     key = Key("live", peer.name, kind, size, round_)
                     await _measure_peer(bench, journal, key, peer, twin(task, len(_OURS)))
+    await unguessed.aclose()
     for name, reason in NOT_RUN.items():
         journal.add(Measurement(part="live", method=name, note=reason))
 

@@ -131,12 +131,12 @@ def _plan(arguments: argparse.Namespace, card: "ModelCard", backend: "Backend", 
     import torch
 
     from ranker.backends.limits import default_limits
-    from ranker.backends.local import load_local
+    from ranker.backends.local import LocalBackend, load_local
     from ranker.bench.runner import Bench
     from ranker.datasets import load_tasks
     from ranker.errors import UsageError
 
-    if card.engine != "transformers":
+    if not isinstance(backend, LocalBackend):
         raise UsageError(f"--model: {card.name}: its engine is {card.engine}: choose a model with files of its own")
     directory, adapter = Path(card.directory), Path(card.adapter) if card.adapter else None
     tasks: list[RankingTask] = list(load_tasks(_SAMPLE))
@@ -153,6 +153,7 @@ def _plan(arguments: argparse.Namespace, card: "ModelCard", backend: "Backend", 
         uncached=lambda: load_local(
             directory, name=card.name, adapter=adapter, limits=replace(default_limits(), prefix_bytes=0)
         ),
+        unguessed=lambda: backend.with_limits(replace(default_limits(), pass_tokens=0)),
         reference=lambda: load_local(
             directory, name=card.name, adapter=adapter, is_reference=True, dtype=torch.float32
         ),

@@ -40,6 +40,7 @@ def make_bench(reported: list[str]) -> Bench:
     return Bench(
         backend=ScriptedBackend(),
         uncached=ScriptedBackend,
+        unguessed=ScriptedBackend,
         reference=ScriptedBackend,
         peers=lambda: [Peer("slow", slow, ask_all=slow_batch), Peer("absent", None, "it is not installed")],
         rounds=2,
