@@ -256,36 +256,46 @@ async def order_by_label(
     yield StepFinished(_decided_by(step, decided_by))
 
 
-async def decide_by_likelihood(
-    task: RankingTask,
-    candidates: Sequence[Candidate],
-    pool: Sequence[Candidate],
-    index: int,
-    backend: Backend,
-    config: RankConfig,
-) -> AsyncIterator[RankEvent]:
-    """Every mode with `AnswerFormat.LIKELIHOOD`: the least likely candidate goes; what decides is fixed in advance.
+def by_likelihood() -> Decide:
+    """Every mode of one ranking with `AnswerFormat.LIKELIHOOD`: the least likely candidate goes; what decides is fixed in advance.
 
     The likelihoods do not hang on who else is in the pool, so `iterative` and `fixed-block`, which take one decision a step,
-    give the order that the other modes give in one. On a server that gives no log-probabilities the model is asked instead.
+    give the order that the other modes give in one, and ask once: later steps remember. On a server that gives no
+    log-probabilities the model is asked instead.
     """
-    started = time.perf_counter()
-    is_one_by_one = config.mode in (Mode.ITERATIVE, Mode.FIXED_BLOCK)
-    try:
-        likelihoods, usage = await score_likelihoods(task, pool, backend, config)
-    except ScoresUnavailableError:
-        decide = exclude_one if is_one_by_one else order_all
-        async for event in decide(task, candidates, pool, index, backend, config):
-            yield event
-        return
-    order = sorted(likelihoods, key=lambda i: -likelihoods[i])
-    worst_first = order[-1:] if is_one_by_one else order[:0:-1]
-    answer = " > ".join(task.candidate(i).title for i in (worst_first if is_one_by_one else order))
-    prompt = _likelihood_prompt(task, pool)
-    probabilities = softmax({i: -value for i, value in likelihoods.items()})
-    yield StepFinished(
-        _make_step(index, pool, worst_first, prompt, "", answer, Outcome.FORCED, probabilities, [usage], started)
-    )
+    known: dict[str, float] = {}
+
+    async def decide(
+        task: RankingTask,
+        candidates: Sequence[Candidate],
+        pool: Sequence[Candidate],
+        index: int,
+        backend: Backend,
+        config: RankConfig,
+    ) -> AsyncIterator[RankEvent]:
+        started = time.perf_counter()
+        is_one_by_one = config.mode in (Mode.ITERATIVE, Mode.FIXED_BLOCK)
+        spent: list[Usage] = []
+        try:
+            if unknown := [c for c in pool if c.candidate_id not in known]:
+                likelihoods, usage = await score_likelihoods(task, unknown, backend, config)
+                known.update(likelihoods)
+                spent = [usage]
+        except ScoresUnavailableError:
+            ask = exclude_one if is_one_by_one else order_all
+            async for event in ask(task, candidates, pool, index, backend, config):
+                yield event
+            return
+        order = sorted((c.candidate_id for c in pool), key=lambda i: -known[i])
+        worst_first = order[-1:] if is_one_by_one else order[:0:-1]
+        answer = " > ".join(task.candidate(i).title for i in (worst_first if is_one_by_one else order))
+        prompt = _likelihood_prompt(task, pool)
+        probabilities = softmax({c.candidate_id: -known[c.candidate_id] for c in pool})
+        yield StepFinished(
+            _make_step(index, pool, worst_first, prompt, "", answer, Outcome.FORCED, probabilities, spent, started)
+        )
+
+    return decide
 
 
 def _likelihood_prompt(task: RankingTask, pool: Sequence[Candidate]) -> Prompt:

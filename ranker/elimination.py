@@ -17,7 +17,7 @@ from typing import Final
 from ranker.backends.base import Backend
 from ranker.decisions import (
     Decide,
-    decide_by_likelihood,
+    by_likelihood,
     exclude_adaptively,
     exclude_one,
     order_all,
@@ -133,7 +133,7 @@ async def rank_events(
     """
     thinks = config.mode is Mode.ADAPTIVE and config.think_tokens > 0
     is_thoughtless = config.answer_format is AnswerFormat.LIKELIHOOD and not thinks
-    decide = decide_by_likelihood if is_thoughtless else _DECIDE[config.mode]
+    decide = by_likelihood() if is_thoughtless else _DECIDE[config.mode]
     asked = backend if guide is None else guide(task, backend)
     done = list(steps)
     candidates = [task.candidate(i) for i in make_presentation_order(task, config.seed)]

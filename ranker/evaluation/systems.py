@@ -203,7 +203,9 @@ class ModelSystem:
             task_id=task.task_id,
             ranking=(*left, *reversed(excluded), *rest),
             steps=tuple(_fact(step, relevant) for step in steps),
-            num_calls=sum((s.completion_tokens > 0) + (s.probabilities is not None) for s in steps),
+            num_calls=sum(
+                (s.completion_tokens > 0) + (s.probabilities is not None and s.prompt_tokens > 0) for s in steps
+            ),
             prompt_tokens=totals.prompt_tokens,
             cached_prompt_tokens=totals.cached_prompt_tokens,
             completion_tokens=totals.completion_tokens,

@@ -155,8 +155,10 @@ def test_by_likelihood_one_by_one_is_all_at_once_and_nothing_is_generated(domain
     at_once = rank(task, backend, config.model_copy(update={"mode": Mode.DIRECT}))
     assert len(one_by_one.steps) == 5 and len(at_once.steps) == 1
     assert one_by_one.ranking == at_once.ranking
+    assert [step.prompt_tokens > 0 for step in one_by_one.steps] == [True, *[False] * 4], "it is asked once"
     for step in one_by_one.steps:
         assert step.probabilities is not None and not step.reasoning
+        assert set(step.probabilities) == set(step.pool)
         assert step.probabilities[step.excluded_id] == max(step.probabilities.values())
 
 
