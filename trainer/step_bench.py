@@ -73,6 +73,7 @@ def _train(options: argparse.Namespace, kind: str, rollouts: str) -> Job:
             },
             "optimizer": {"max_steps": options.rollouts * steps_per_rollout, "batch_size": 4},
             "save_every": 10_000,
+            "compared": 0,
             "num_threads": options.threads,
         }
     )
