@@ -71,9 +71,8 @@ class Followers:
         for process in self._processes:
             with contextlib.suppress(subprocess.TimeoutExpired):  # everything is saved: it may as well be killed
                 process.wait(timeout=max(0.1, end - time.monotonic()))
-        if (
-            self._processes and torch.distributed.is_initialized()
-        ):  # one process's group is vLLM's, which ends it itself
+        # where there are no others, a group is vLLM's, which ends it itself
+        if self._processes and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
 
