@@ -309,7 +309,7 @@ class Training:
 
 
 def _bytes_per_weight(config: JobConfig) -> int:
-    """2 where the job will compute in bf16 (as `trainer.learner.choose_dtype`, without torch)."""
+    """2 where the job will compute in bf16 (as `trainer.loading.choose_dtype`, without torch)."""
     if config.lora is None or config.precision == "fp32":
         return 4
     if config.precision == "bf16" or _has_gpu():

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate.utils import is_peft_model
 from torch import nn
 from transformers import TrainerCallback
+
+from ranker.errors import CheckpointError
+from trainer.loading import without_adapter
 
 
 @dataclass
@@ -62,8 +64,8 @@ class HasCritic:
     def add_critic(self) -> None:
         """Once `model` and `accelerator` are there. `args.value_learning_rate` is the head's own rate."""
         trainer: Any = self
-        base = trainer.model.get_base_model() if is_peft_model(trainer.model) else trainer.model
-        self.value_head = ValueHead(base.config.get_text_config().hidden_size).to(trainer.accelerator.device)
+        config = without_adapter(trainer.model).config.get_text_config()
+        self.value_head = ValueHead(config.hidden_size).to(trainer.accelerator.device)
         self.value_optimizer = torch.optim.AdamW(self.value_head.parameters(), weight_decay=0.0)
         trainer.add_callback(_ValueHeadCallback(trainer))
 
@@ -72,7 +74,13 @@ class HasCritic:
         return {"value_head": self.value_head.state_dict(), "value_optimizer": self.value_optimizer.state_dict()}
 
     def load_critic(self, state: Mapping[str, Any]) -> None:
-        """Go on with what `critic_state` gave."""
+        """Go on with what `critic_state` gave.
+
+        Raises:
+            CheckpointError: if an earlier version wrote it, whose critic had no optimizer of its own.
+        """
+        if "value_optimizer" not in state:
+            raise CheckpointError("checkpoint: an earlier version wrote it, and its critic cannot go on: clone the job")
         self.value_head.load_state_dict(state["value_head"])
         self.value_optimizer.load_state_dict(state["value_optimizer"])
 

@@ -8,18 +8,19 @@ from typing import Any, Final, NamedTuple
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments, set_seed
+from peft import get_peft_model
+from transformers import AutoTokenizer, TrainingArguments, set_seed
 from trl import DPOConfig, GRPOConfig, GRPOTrainer, SFTConfig
 
 from ranker.elimination import AnswerFormat
-from ranker.errors import CheckpointError, JobError
+from ranker.errors import JobError
 from trainer.checkpoints import AsideCheckpoints
 from trainer.config import JobConfig
 from trainer.critic import CriticOptions
 from trainer.eliminations import EliminationArguments, EliminationTrainer
 from trainer.encoding import Encoder, TitleRow
 from trainer.followers import threads_of
+from trainer.loading import choose_device, choose_dtype, load_policy, new_adapter
 from trainer.material import Material
 from trainer.memory import ModelShape
 from trainer.policy import Rewards
@@ -100,26 +101,6 @@ class CriticTrainer(KeepsRollouts, PPOTrainer):
     """PPO whose rollouts can be read."""
 
 
-def choose_device(config: JobConfig) -> torch.device:
-    """Raises JobError if GPUs are asked for that are not there."""
-    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if config.device == "cuda" and not num_gpus:
-        raise JobError("device: cuda: this machine has none that PyTorch can use: choose cpu or auto")
-    if config.device == "cpu" or not num_gpus:
-        return torch.device("cpu")
-    if config.num_processes > num_gpus:
-        raise JobError(f"num_processes: {config.num_processes}: this machine has {num_gpus} GPUs: lower it")
-    return torch.device("cuda")
-
-
-def choose_dtype(config: JobConfig, device: torch.device) -> torch.dtype:
-    """bf16 where the hardware computes it, unless all weights are trained or the config says otherwise."""
-    if config.lora is None or config.precision == "fp32":
-        return torch.float32
-    can_bf16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if config.precision == "bf16" or can_bf16 else torch.float32
-
-
 def make_learner(config: JobConfig, base: Path, material: Material, out: Path, callbacks: Sequence[Any]) -> Learner:
     """Load the model and build the trainer of the config's kind.
 
@@ -139,7 +120,7 @@ def make_learner(config: JobConfig, base: Path, material: Material, out: Path, c
     dtype = choose_dtype(config, device)
     if device.type == "cuda" and dtype is torch.bfloat16:
         torch.set_float32_matmul_precision("high")  # the adapters' own matrices are float32
-    model = _load_policy(config, base, dtype)
+    model = load_policy(config, base, dtype)
     encoder = Encoder(tokenizer, config.answer_format)
     trainer, size, num_used = _MAKE[config.kind](config, model, encoder, material, out, callbacks, device)
     parameters = list(trainer.model.parameters())
@@ -155,62 +136,6 @@ def make_learner(config: JobConfig, base: Path, material: Material, out: Path, c
         kv_size=text_config.num_key_value_heads * head_size,
     )
     return Learner(trainer, encoder, shape, size, num_used, max(0, len(material.examples.train) - num_used))
-
-
-def _load_policy(config: JobConfig, base: Path, dtype: torch.dtype) -> Any:
-    """The base model, with the adapter of an earlier checkpoint where one is given."""
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            base,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=dtype,
-            attn_implementation="sdpa",
-        )
-        if config.start_from is not None:
-            adapted = PeftModel.from_pretrained(model, config.start_from, is_trainable=True, local_files_only=True)
-            _freeze_lower_layers(config, adapted)
-            return adapted
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().split("\n", 1)[0]
-        raise CheckpointError(f"{config.start_from or base}: cannot be loaded: {reason}: choose another") from error
-    return model
-
-
-def _new_adapter(config: JobConfig, model: Any) -> LoraConfig | None:
-    """The adapter that is to be added, None where there is one or all weights are trained."""
-    if config.lora is None or isinstance(model, PeftModel):
-        return None
-    return LoraConfig(
-        r=config.lora.rank,
-        lora_alpha=config.lora.alpha,
-        lora_dropout=0.0,
-        target_modules=config.lora.modules if config.lora.modules == "all-linear" else config.lora.modules.split(","),
-        layers_to_transform=_last_layers(config, model),
-        task_type="CAUSAL_LM",
-    )
-
-
-def _last_layers(config: JobConfig, model: Any) -> list[int] | None:
-    """Numbers of the layers that are adapted, None = all. Raises JobError where names of modules are needed for it."""
-    if config.lora is None or config.lora.last_layers is None:
-        return None
-    if config.lora.modules == "all-linear":
-        raise JobError(
-            "lora.last_layers: needs names in lora.modules, such as q_proj,v_proj,gate_proj,up_proj,down_proj"
-        )
-    num_layers = model.config.get_text_config().num_hidden_layers
-    return list(range(max(0, num_layers - config.lora.last_layers), num_layers))
-
-
-def _freeze_lower_layers(config: JobConfig, model: PeftModel) -> None:
-    """Leave an adapter that is loaded as it is below the last layers that the config names: no gradients go there."""
-    if config.lora is None or config.lora.last_layers is None:
-        return
-    layers = model.get_base_model().base_model.layers
-    for layer in layers[: -config.lora.last_layers]:
-        layer.requires_grad_(False)
 
 
 def _arguments(config: JobConfig, out: Path, device: torch.device) -> dict[str, Any]:
@@ -254,7 +179,7 @@ def _make_titles(
 ) -> tuple[Any, PassSize, int]:
     rows = encode_titles(encoder, material.examples.train, config.max_prompt_tokens)
     _check_any(rows, config)
-    adapter = _new_adapter(config, model)
+    adapter = new_adapter(config, model)
     trainer = TitleTrainer(
         model=model if adapter is None else get_peft_model(model, adapter),
         args=TrainingArguments(remove_unused_columns=False, **_arguments(config, out, device)),
@@ -279,7 +204,7 @@ def _make_exclusions(
 ) -> tuple[Any, PassSize, int]:
     rows = [r["row"] for r in encode_titles(encoder, material.examples.train, config.max_prompt_tokens)]
     _check_any(rows, config)
-    adapter, p = _new_adapter(config, model), config.ppo
+    adapter, p = new_adapter(config, model), config.ppo
     trainer = EliminationTrainer(
         model=model if adapter is None else get_peft_model(model, adapter),
         args=EliminationArguments(
@@ -334,7 +259,7 @@ def _make_sft(
         "processing_class": encoder.tokenizer,
         "callbacks": list(callbacks),
     }
-    adapter = _new_adapter(config, model)
+    adapter = new_adapter(config, model)
     if is_reading:
         trainer: Any = ReadingTrainer(
             model=model if adapter is None else get_peft_model(model, adapter),
@@ -369,7 +294,7 @@ def _make_dpo(
         train_dataset=Dataset.from_list(rows),
         processing_class=encoder.tokenizer,
         callbacks=list(callbacks),
-        peft_config=_new_adapter(config, model),
+        peft_config=new_adapter(config, model),
     )
     longest = max(len(r["prompt_ids"]) + max(len(r["chosen_ids"]), len(r["rejected_ids"])) for r in rows)
     size = 2 * config.optimizer.batch_size
@@ -399,7 +324,7 @@ def _make_rollouts(
         "train_dataset": Dataset.from_list(rows),
         "processing_class": encoder.tokenizer,
         "callbacks": list(callbacks),
-        "peft_config": _new_adapter(config, model),
+        "peft_config": new_adapter(config, model),
     }
     p = config.ppo
     if _is_written_by_us(config, model):

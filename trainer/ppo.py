@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from accelerate.utils import is_peft_model, send_to_device
+from accelerate.utils import send_to_device
 from torch import nn
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
@@ -26,6 +26,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trainer.checkpoints import AsideCheckpoints
 from trainer.critic import CriticOptions, HasCritic, clipped_errors
 from trainer.gae import estimate_advantages
+from trainer.loading import without_adapter
 
 FIXED: Final = {
     "loss_type": "bnpo",  # mean over tokens
@@ -70,13 +71,12 @@ class PPOTrainer(HasCritic, AsideCheckpoints, GRPOTrainer):  # type: ignore[misc
         """As GRPOTrainer; `prompt_pieces`: prompt -> ids, None = the tokenizer on the whole text."""
         super().__init__(*args, **kwargs)
         self._prompt_pieces = prompt_pieces
-        base = self.model.get_base_model() if is_peft_model(self.model) else self.model
         self.add_critic()
         self._hidden: list[torch.Tensor] | None = None  # last hidden states of a scoring pass, one per chunk
         self._passes: list[tuple[torch.Tensor, torch.Tensor]] = []  # (log-probabilities, values) of the policy's passes
         self._sampler: Any = None
         self._scores = torch.zeros(0)
-        base.base_model.register_forward_hook(self._keep_hidden)
+        without_adapter(self.model).base_model.register_forward_hook(self._keep_hidden)
         self.add_callback(_OrderCallback(self))
 
     def _keep_hidden(self, _module: nn.Module, _args: Any, output: Any) -> None:

@@ -17,10 +17,11 @@ from typing import Any, Final, NamedTuple
 import torch
 from accelerate.utils import is_peft_model
 
-from ranker.backends.forward import Forward
+from ranker.backends.forward import Forward, extend_rows
 from ranker.backends.kv import KeyValueRows
 from ranker.backends.lean import LeanForward, knows
 from ranker.errors import JobError
+from trainer.loading import without_adapter
 
 ROW_BYTES: Final = 2 << 30
 """Memory for keys and values; what does not fit is written afterwards."""
@@ -87,7 +88,7 @@ class Writer:
 
 def can_write(model: Any) -> bool:
     """Whether the studio's own forward pass knows the model, with or without an adapter."""
-    return knows(_without_adapter(model))
+    return knows(without_adapter(model))
 
 
 @contextmanager
@@ -251,29 +252,20 @@ class _Lot:
         return hidden[torch.arange(len(rows), device=self._device), last]
 
     def _extend(self, first: int, rests: Sequence[Sequence[int]], starts: Sequence[int]) -> torch.Tensor:
-        """(B, L, E) of tokens behind what rows from `first` on hold; shorter ones are padded by what is overwritten later."""
-        length = max(map(len, rests))
-        self._rows.grow(max(starts) + length, first + len(rests))
-        padded = [[*rest, *[0] * (length - len(rest))] for rest in rests]
-        ids, begin = torch.tensor(padded, device=self._device), torch.tensor(starts, device=self._device)
-        columns = begin[:, None] + torch.arange(length, device=self._device)
-        seen = torch.arange(max(starts) + length, device=self._device) <= columns[..., None]
-        return self._forward.extend(ids, columns, columns, seen, self._rows, first)
+        """(B, L, E) of tokens behind what rows from `first` on hold."""
+        self._rows.grow(max(starts) + max(map(len, rests)), first + len(rests))
+        return extend_rows(self._forward, self._rows, first, [(at, r, ()) for at, r in zip(starts, rests, strict=True)])
 
 
 def _lay_out(model: Any, num_rows: int) -> tuple[LeanForward, KeyValueRows]:
     """The policy as it is now, and memory for what it writes, of no more rows than that and one."""
-    plain = _without_adapter(model)
+    plain = without_adapter(model)
     device = next(plain.parameters()).device
     dtype = torch.float32 if device.type == "cpu" else plain.dtype
     forward = LeanForward(plain, products=plain.dtype, weight_of=lambda module: _merged_weight(module).to(dtype))
     config = plain.config.get_text_config()
     budget = ROW_BYTES if device.type == "cpu" else int(0.5 * torch.cuda.mem_get_info(device)[0])
     return forward, KeyValueRows(config, num_rows + 1, dtype=dtype, device=device, max_bytes=budget)
-
-
-def _without_adapter(model: Any) -> Any:
-    return model.get_base_model() if is_peft_model(model) else model
 
 
 def _merged_weight(module: Any) -> torch.Tensor:

@@ -30,8 +30,8 @@ import torch
 
 from ranker.backends.base import LIVE, Chunk, Finish, GenerateRequest, ScoreRequest, Scores, Usage, too_long
 from ranker.backends.calls import Job, Placed, Row
-from ranker.backends.forward import Forward, TransformersForward
-from ranker.backends.kv import KeyValueRows, tree_mask
+from ranker.backends.forward import Forward, TransformersForward, extend_rows
+from ranker.backends.kv import KeyValueRows
 from ranker.backends.limits import EngineLimits
 from ranker.backends.lookup import Lookup
 from ranker.backends.prefixes import PrefixCache
@@ -252,7 +252,9 @@ class Engine:
         """A pass over each row's last token and its guess; what the model would have written too is accepted, and one token more."""
         rows = list(self._running)
         lines = [[row.ids[-1], *guess] for row, guess in zip(rows, guesses, strict=True)]
-        hidden = self._extend(0, [(row.length, line, []) for row, line in zip(rows, lines, strict=True)])
+        hidden = extend_rows(
+            self._forward, self._rows, 0, [(row.length, line, []) for row, line in zip(rows, lines, strict=True)]
+        )
         logits = self._forward.logits(hidden.flatten(0, 1))  # (B * L, V)
         best = logits.argmax(-1).view(len(rows), -1).tolist()
         first = self._sample(rows, logits.view(len(rows), -1, logits.shape[-1])[:, 0])
@@ -401,34 +403,16 @@ class Engine:
         self._rows.grow(max(max(p.room, p.start + length) for p in batch), first)
         new = [p for p in batch if p.is_new]
         if new:
-            self._extend(first, [(0, p.prefix_ids, []) for p in new])
+            extend_rows(self._forward, self._rows, first, [(0, p.prefix_ids, []) for p in new])
         for row, placed in enumerate(batch, first):
             prefix = placed.job.request.prompt.prefix
             if placed.computed is not None:
                 self._rows.write(row, placed.computed)
             elif placed.is_new:
                 self._prefixes.put(prefix, placed.prefix_ids, self._rows.read(row, placed.start))
-        return self._extend(first, [(p.start, p.ids[p.start :], p.continuations) for p in batch])
-
-    def _extend(self, first: int, tokens: Sequence[tuple[int, list[int], list[list[int]]]]) -> torch.Tensor:
-        """Compute tokens for neighbouring rows from `first` on; returns hidden states (B, L, E).
-
-        For each row: what it holds, the ids that go behind that, and those of the continuations that go behind both.
-        """
-        length = max(len(ids) + sum(map(len, texts)) for _, ids, texts in tokens)
-        end = max(start + len(ids) + sum(map(len, texts)) for start, ids, texts in tokens)
-        table = []  # for each row its ids, positions and branches, and zeros behind them
-        for start, ids, texts in tokens:
-            behind = start + len(ids)
-            whole = [*ids, *itertools.chain.from_iterable(texts)]
-            positions = [*range(start, behind), *(behind + k for text in texts for k in range(len(text)))]
-            branches = [0] * len(ids) + [number for number, text in enumerate(texts, 1) for _ in text]
-            table.append([line + [0] * (length - len(line)) for line in (whole, positions, branches)])
-        all_ids, all_positions, all_branches = torch.tensor(table).to(self._device).unbind(1)  # (B, L)
-        starts = torch.tensor([start for start, _, _ in tokens]).to(self._device)
-        columns = starts[:, None] + torch.arange(length, device=self._device)
-        mask = tree_mask(columns, all_branches, end)
-        return self._forward.extend(all_ids, all_positions, columns, mask, self._rows, first)
+        return extend_rows(
+            self._forward, self._rows, first, [(p.start, p.ids[p.start :], p.continuations) for p in batch]
+        )
 
     # ---- ids ---------------------------------------------------------------------------------------------------------
 

@@ -4,11 +4,13 @@
 (`ranker.backends.lean`) compute the same function from the same weights and are compared with it. Imports torch.
 """
 
+import itertools
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 
-from ranker.backends.kv import FirstRows, KeyValueRows
+from ranker.backends.kv import FirstRows, KeyValueRows, tree_mask
 
 
 class Forward(Protocol):
@@ -76,3 +78,31 @@ class TransformersForward:
         )
         hidden: torch.Tensor = output.last_hidden_state
         return hidden
+
+
+def extend_rows(
+    forward: Forward,
+    rows: KeyValueRows,
+    first: int,
+    tokens: Sequence[tuple[int, Sequence[int], Sequence[Sequence[int]]]],
+) -> torch.Tensor:
+    """Compute tokens for neighbouring rows from `first` on; returns hidden states (B, L, E).
+
+    For each row: what it holds, the ids that go behind that, and those of the continuations that go behind both. Shorter lines
+    are padded by what nobody sees and later tokens overwrite, so the longest must fit behind the longest row.
+    """
+    device = rows.data.device
+    length = max(len(ids) + sum(map(len, texts)) for _, ids, texts in tokens)
+    end = max(start + len(ids) + sum(map(len, texts)) for start, ids, texts in tokens)
+    table = []  # for each row its ids, positions and branches, and zeros behind them
+    for start, ids, texts in tokens:
+        behind = start + len(ids)
+        whole = [*ids, *itertools.chain.from_iterable(texts)]
+        positions = [*range(start, behind), *(behind + k for text in texts for k in range(len(text)))]
+        branches = [0] * len(ids) + [number for number, text in enumerate(texts, 1) for _ in text]
+        table.append([line + [0] * (length - len(line)) for line in (whole, positions, branches)])
+    all_ids, all_positions, all_branches = torch.tensor(table).to(device).unbind(1)  # (B, L)
+    starts = torch.tensor([start for start, _, _ in tokens]).to(device)
+    columns = starts[:, None] + torch.arange(length, device=device)
+    mask = tree_mask(columns, all_branches, end)
+    return forward.extend(all_ids, all_positions, columns, mask, rows, first)

@@ -59,7 +59,7 @@ class Bench:
     backend: Backend
     """Ours."""
     uncached: Callable[[], Backend]
-    """The same engine without its prefix cache, loaded when it is needed."""
+    """The same engine without its prefix cache."""
     unguessed: Callable[[], Backend]
     """The same engine that guesses no tokens: how fast it decodes what nobody can guess."""
     reference: Callable[[], Backend]

@@ -150,9 +150,7 @@ def _plan(arguments: argparse.Namespace, card: "ModelCard", backend: "Backend", 
 
     return Bench(
         backend=backend,
-        uncached=lambda: load_local(
-            directory, name=card.name, adapter=adapter, limits=replace(default_limits(), prefix_bytes=0)
-        ),
+        uncached=lambda: backend.with_limits(replace(default_limits(), prefix_bytes=0)),
         unguessed=lambda: backend.with_limits(replace(default_limits(), pass_tokens=0)),
         reference=lambda: load_local(
             directory, name=card.name, adapter=adapter, is_reference=True, dtype=torch.float32

@@ -20,6 +20,7 @@ from transformers import (
 )
 from trl import GRPOTrainer
 
+from ranker.errors import CheckpointError
 from trainer.checkpoints import complete_checkpoints, newest_checkpoint
 from trainer.ppo import FIXED, PPOConfig, PPOTrainer
 from trainer.rollouts import Writer
@@ -187,6 +188,12 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     assert torch.equal(second.value_head.linear.weight, whole.value_head.linear.weight)
     for (name, left), (_, right) in zip(second.model.named_parameters(), whole.model.named_parameters(), strict=True):
         assert torch.equal(left, right), name
+
+
+def test_a_checkpoint_of_an_earlier_critic_is_refused_in_words(letters_model_dir: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(letters_model_dir, tmp_path, max_steps=1)
+    with pytest.raises(CheckpointError, match="its critic cannot go on: clone the job"):
+        trainer.load_critic({"value_head": trainer.value_head.state_dict()})
 
 
 def test_a_checkpoint_has_its_name_only_when_it_is_whole(letters_model_dir: Path, tmp_path: Path) -> None:
