@@ -9,7 +9,6 @@ has no log-probabilities: `ranker.fallback`. Nothing else ever decides: no defau
 Source: the paper, section 3, for `iterative` and `direct`; policy, scoring and the other modes are ours.
 """
 
-import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -142,24 +141,38 @@ async def _look(
     backend: Backend,
     config: RankConfig,
 ) -> tuple[Prompt, Sequence[Scored]]:
-    """P(best) of the pool without a thought, once for each order in which the candidates are presented.
+    """P(best) of the pool without a thought, and once more with those near the border presented in the reversed order.
 
-    Asked is what every other step asks: a model may never have learnt the other question, and the prefix is the same.
+    Asked is what every other step asks: a model may never have learnt the other question, and the prefix is the same. The second
+    look prints the last pool and half as many behind it, who could take a place in it, and not the whole pool again.
     """
     if config.answer_format is AnswerFormat.LIKELIHOOD:  # shows no pool, so there is no order
         likelihoods, usage = await score_likelihoods(task, pool, backend, config)
         return _likelihood_prompt(task, pool), [Scored(softmax(likelihoods), usage)]
-    orders = [candidates, candidates[::-1]] if config.is_reshuffled else [candidates]
-    prompts = [render_fixed_exclusion(task, order, pool, backend.chat_text, ask=config.ask) for order in orders]
-    views = await asyncio.gather(
-        *(
-            score_titles(prompt, "", pool, backend, config, labels=labels_of(order))
-            for prompt, order in zip(prompts, orders, strict=True)
-        )
-    )
+    prompt, first = await _score_best(task, candidates, pool, backend, config)
+    if not config.is_reshuffled:
+        return prompt, [first]
+    best = first.probabilities
+    near = sorted(best, key=lambda i: -best[i])[: config.last_pool + config.last_pool // 2]
+    turned = [c for c in reversed(candidates) if c.candidate_id in near]
+    _, second = await _score_best(task, turned, turned, backend, config)
+    share = sum(best[i] for i in near)  # of all probability: what the second look distributes anew
+    whole = {**best, **{i: share * p for i, p in second.probabilities.items()}}
+    return prompt, [first, Scored(whole, second.usage)]
+
+
+async def _score_best(
+    task: RankingTask,
+    candidates: Sequence[Candidate],
+    pool: Sequence[Candidate],
+    backend: Backend,
+    config: RankConfig,
+) -> tuple[Prompt, Scored]:
+    prompt = render_fixed_exclusion(task, candidates, pool, backend.chat_text, ask=config.ask)
+    scored = await score_titles(prompt, "", pool, backend, config, labels=labels_of(candidates))
     if config.ask is Ask.WORST:
-        views = [view._replace(probabilities=complement(view.probabilities)) for view in views]
-    return prompts[0], views
+        scored = scored._replace(probabilities=complement(scored.probabilities))
+    return prompt, scored
 
 
 def _clear_tail(best: Mapping[str, float], config: RankConfig) -> list[str]:

@@ -41,7 +41,8 @@ class RankConfig(Record):
     """In `adaptive`: a candidate beyond these is dropped without a thought if its probability of being the best is below
     this share of an even one (1 / candidates in play)."""
     is_reshuffled: bool = True
-    """In `adaptive`: look at the pool in the reversed order too, decide by both, and mark what they disagree about."""
+    """In `adaptive`: look at those near the border of the clear tail in the reversed order too, decide by both looks, and mark what
+    they disagree about."""
     priority: int = BULK
 
 

@@ -15,8 +15,9 @@ from ranker.schema import Ask, Candidate, Domain, RankingTask
 PROMPT_VERSION: Final = "elimination-1"
 BLOCK_VERSION: Final = "elimination-2"
 """Of `render_fixed_exclusion`, whose prompts have changed since."""
-ADAPTIVE_VERSION: Final = "elimination-3"
-"""Of what mode `adaptive` asks with it: its look at a large pool asks what every other step asks, and not for the best."""
+ADAPTIVE_VERSION: Final = "elimination-4"
+"""Of what mode `adaptive` asks with it: its look at a large pool asks what every other step asks, and not for the best; a second
+look is at those near the border alone."""
 THOUGHTS_VERSION: Final = "thoughts-1"
 """Of the section that a thought bank puts in front; written behind `PROMPT_VERSION`, with a plus."""
 PROBLEM_VERSION: Final = "reasoning-1"
@@ -166,8 +167,8 @@ def render_fixed_exclusion(
     labels = " ".join(label_of(i) for i, c in enumerate(candidates) if c.candidate_id in in_play)
     state = f"Still in play ({len(pool)}): {labels}" if len(pool) < len(candidates) else "All are still in play."
     rest = f"{state}\n{_question(task, ask)}"
-    shared = "\n".join([_shared(task), "", _candidate_block(candidates), "", f"A question follows. {_FORMAT}", ""])
-    return _assemble(shared, rest, _ASKED[ask][1], chat_text)
+    block = "\n".join([_candidate_block(candidates), "", f"A question follows. {_FORMAT}", ""])
+    return _assemble(_shared(task) + "\n\n", block + _BOUNDARY + rest, _ASKED[ask][1], chat_text)
 
 
 def render_likelihoods(task: RankingTask, pool: Sequence[Candidate]) -> tuple[Likelihood, ...]:
@@ -223,9 +224,9 @@ def _render(task: RankingTask, pool: Sequence[Candidate], question: str, opening
 
 
 def _assemble(shared: str, rest: str, opening: str, chat_text: ChatText) -> Prompt:
-    """Wrap the user message in the chat template, and cut the result where the shared part ends."""
-    prefix, _, suffix = chat_text(_SYSTEM, shared + _BOUNDARY + rest).partition(_BOUNDARY)
-    return Prompt(prefix, suffix + opening)
+    """Wrap the user message in the chat template, and cut the result where the shared part ends, and behind a head of it."""
+    *heads, prefix, suffix = chat_text(_SYSTEM, shared + _BOUNDARY + rest).split(_BOUNDARY)
+    return Prompt("".join([*heads, prefix]), suffix + opening, sum(map(len, heads)))
 
 
 def _shared(task: RankingTask) -> str:

@@ -6,7 +6,8 @@ is outstanding (continuous batching, no barrier). Cancelling the awaiting task, 
 
 What the seam carries, and how:
   streaming            `generate` yields a `Chunk` per decoded piece of text
-  prefix reuse         `Prompt(prefix, suffix)`: the prefix is tokenised by itself and its cache may be kept and forked
+  prefix reuse         `Prompt(prefix, suffix)`: the prefix is tokenised by itself and its cache may be kept and forked, also that
+                       of its head
   restricted answers   `score(prompt, continuations)`: the answer is the arg max, and the log-probabilities come with it;
                        an engine that cannot score raises ScoresUnavailableError, and is asked by `GenerateRequest.choices`
   live before bulk     `priority`: lower goes first
@@ -27,6 +28,8 @@ class Prompt(NamedTuple):
 
     prefix: str
     suffix: str
+    head: int = 0
+    """So many characters of the prefix stand in front of other prefixes of the same task too; 0 = none that is known."""
 
     @property
     def text(self) -> str:
@@ -34,7 +37,7 @@ class Prompt(NamedTuple):
 
     def extended(self, text: str) -> "Prompt":
         """The same prompt with `text` written behind it (a thought, say)."""
-        return Prompt(self.prefix, self.suffix + text)
+        return self._replace(suffix=self.suffix + text)
 
 
 class Usage(NamedTuple):

@@ -35,6 +35,10 @@ class Placed:
     continuations: list[list[int]]
     computed: torch.Tensor | None
     """What was kept of the keys and values of the prefix."""
+    head_ids: Sequence[int]
+    """The first ones of a prefix that has to be computed, which other prefixes begin with too."""
+    computed_head: torch.Tensor | None
+    """What was kept of their keys and values."""
     start: int
     """Tokens of the prefix that are not computed together with what follows: all, or all but the last sampled one."""
     room: int
@@ -46,8 +50,16 @@ class Placed:
         return self.computed is None and bool(self.prefix_ids)
 
     @property
+    def has_new_head(self) -> bool:
+        """The head of the prefix has to be computed."""
+        return bool(self.head_ids) and self.computed_head is None
+
+    @property
     def cached(self) -> int:
-        return 0 if self.computed is None else self.start
+        """Tokens that need not be computed."""
+        if self.computed is not None:
+            return self.start
+        return 0 if self.computed_head is None else len(self.head_ids)
 
     @property
     def num_behind(self) -> int:

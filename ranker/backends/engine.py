@@ -4,7 +4,8 @@ The engine lives in the event loop of its callers. Between two steps it lets the
 ask the next question before the next step: with the same requests in the same order, the batches are the same again.
 
 Prefix cache. A prompt's prefix is always computed by itself and kept (least recently used go first), and so is everything
-that a finished generation computed, under its text. A later prompt whose prefix is that text goes on from there. The ids of
+that a finished generation computed, under its text. A later prompt whose prefix is that text goes on from there. A prefix that
+names its head is computed in two pieces, so that other prefixes with that head go on from there. The ids of
 that text are remembered apart from what was computed for them (a sampled text need not tokenise to the ids that were
 sampled), so a cached and an uncached run see the same ids in the same pieces.
 
@@ -28,7 +29,7 @@ from typing import Any
 
 import torch
 
-from ranker.backends.base import LIVE, Chunk, Finish, GenerateRequest, ScoreRequest, Scores, Usage, too_long
+from ranker.backends.base import LIVE, Chunk, Finish, GenerateRequest, Prompt, ScoreRequest, Scores, Usage, too_long
 from ranker.backends.calls import Job, Placed, Row
 from ranker.backends.forward import Forward, TransformersForward, extend_rows
 from ranker.backends.kv import KeyValueRows
@@ -159,7 +160,7 @@ class Engine:
     def _next_batch(self) -> list[Placed]:
         """The calls to start next: of one kind, and none that would profit from what another one computes.
 
-        Those whose prefix has to be computed come first.
+        Those whose prefix has to be computed come first, and of these those with a new head.
         """
         batch: list[Placed] = []
         others = []  # calls of the other kind wait for the next batch
@@ -181,7 +182,7 @@ class Engine:
             heapq.heappop(self._waiting)
         for other in others:
             heapq.heappush(self._waiting, other)
-        return sorted(batch, key=lambda placed: not placed.is_new)
+        return sorted(batch, key=lambda placed: (not placed.is_new, not placed.has_new_head))
 
     def _has_room(self, job: Job, num_starting: int) -> bool:
         request, num_rows = job.request, len(self._running) + num_starting
@@ -192,15 +193,15 @@ class Engine:
         return num_rows < min(rows, self._limits.row_bytes // needed_bytes)
 
     def _goes_with(self, placed: Placed, batch: Sequence[Placed]) -> bool:
-        prefix = placed.job.request.prompt.prefix
-        if placed.is_new and any(p.job.request.prompt.prefix == prefix for p in batch):
+        prompt = placed.job.request.prompt
+        if placed.is_new and any(p.job.request.prompt.prefix == prompt.prefix for p in batch):
+            return False
+        if placed.has_new_head and any(p.has_new_head and _head_of(p) == _head_of(placed) for p in batch):
             return False
         together = (*batch, placed)
         length = max(len(p.ids) - p.cached + sum(map(len, p.continuations)) for p in together)
-        room, num_running = max(p.start + length for p in together), len(self._running)
-        room = max(room, *(p.room for p in together))
-        is_small = len(together) * length <= _START_TOKENS
-        return is_small and num_running + len(together) <= self._rows.rows_at(room, num_running)
+        is_small, num_running = len(together) * length <= _START_TOKENS, len(self._running)
+        return is_small and num_running + len(together) <= self._rows.rows_at(_columns(together), num_running)
 
     # ---- generation --------------------------------------------------------------------------------------------------
 
@@ -382,28 +383,39 @@ class Engine:
             raise BackendError("prompt: the suffix is empty. Put at least one token behind the prefix.")
         computed = self._prefixes.computed(prompt.prefix)
         start = len(prefix_ids) if computed is None else computed.shape[3]
+        head_ids = self._head_ids(prompt, prefix_ids) if computed is None else []
         return Placed(
             job=job,
             prefix_ids=prefix_ids,
             ids=ids,
             continuations=continuations,
             computed=computed,
+            head_ids=head_ids,
+            computed_head=self._computed_head(prompt, len(head_ids)),
             start=start,
             room=room,
         )
 
     def _compute_prompts(self, batch: Sequence[Placed]) -> torch.Tensor:
-        """Put prompts into the rows behind the running ones: prefixes kept from before or computed now, then what follows.
+        """Put prompts into the rows behind the running ones: heads and prefixes kept from before or computed now, then what follows.
 
-        Those whose prefix has to be computed come first in `batch`. Returns hidden states (B, L, E) of what stands behind
-        `start`: the rest of the prompt, and the continuations side by side.
+        Those whose prefix has to be computed come first in `batch`, and of these those with a new head. Returns hidden states
+        (B, L, E) of what stands behind `start`: the rest of the prompt, and the continuations side by side.
         """
         first = len(self._running)
-        length = max(p.num_behind for p in batch)
-        self._rows.grow(max(max(p.room, p.start + length) for p in batch), first)
+        self._rows.grow(_columns(batch), first)
         new = [p for p in batch if p.is_new]
+        if with_head := [p for p in new if p.has_new_head]:
+            extend_rows(self._forward, self._rows, first, [(0, p.head_ids, []) for p in with_head])
+        for row, placed in enumerate(new, first):
+            if placed.has_new_head:
+                computed = self._rows.read(row, len(placed.head_ids))
+                self._prefixes.put(_head_of(placed), self._ids(_head_of(placed)), computed)
+            elif placed.computed_head is not None:
+                self._rows.write(row, placed.computed_head)
         if new:
-            extend_rows(self._forward, self._rows, first, [(0, p.prefix_ids, []) for p in new])
+            rest = [(len(p.head_ids), p.prefix_ids[len(p.head_ids) :], ()) for p in new]
+            extend_rows(self._forward, self._rows, first, rest)
         for row, placed in enumerate(batch, first):
             prefix = placed.job.request.prompt.prefix
             if placed.computed is not None:
@@ -425,6 +437,19 @@ class Engine:
             job.prefix_ids = self._ids(prefix)
         return job.prefix_ids
 
+    def _head_ids(self, prompt: Prompt, prefix_ids: Sequence[int]) -> list[int]:
+        """The prefix's first ids as far as they are those of its head: where two words meet, the last may be another one."""
+        if not prompt.head:
+            return []
+        head = self._prefixes.ids(prompt.prefix[: prompt.head]) or self._ids(prompt.prefix[: prompt.head])
+        pairs = zip(head, prefix_ids[:-1], strict=False)
+        return [own for own, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]
+
+    def _computed_head(self, prompt: Prompt, length: int) -> torch.Tensor | None:
+        """What is kept of the first `length` tokens of a head; None = not that much."""
+        computed = self._prefixes.computed(prompt.prefix[: prompt.head]) if length else None
+        return computed[:, :, :, :length] if computed is not None and computed.shape[3] >= length else None
+
     def _continuations(self, texts: Sequence[str]) -> list[list[int]]:
         """Of each text; the titles of a pool come again at every step, so they are remembered."""
         if len(self._text_ids) > _MAX_TEXTS:
@@ -436,6 +461,19 @@ class Engine:
 
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+
+
+def _columns(batch: Sequence[Placed]) -> int:
+    """That rows need for calls which start together: lines are padded to the longest one, behind the head and behind the prefix."""
+    length = max(p.num_behind for p in batch)
+    new = [(len(p.head_ids), len(p.prefix_ids)) for p in batch if p.is_new]
+    longest = max((head for head, _ in new), default=0) + max((whole - head for head, whole in new), default=0)
+    return max(longest, *(max(p.room, p.start + length) for p in batch))
+
+
+def _head_of(placed: Placed) -> str:
+    prompt = placed.job.request.prompt
+    return prompt.prefix[: prompt.head]
 
 
 def _make_text_stream() -> Any:

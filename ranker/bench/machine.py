@@ -1,13 +1,19 @@
 """What this machine could do at best: measured bandwidth of its memory and rate of its matrix products. Imports torch late."""
 
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from ranker.backends.base import LIVE, Backend, GenerateRequest, Prompt, ScoreRequest
 
 _BYTES, _GPU_BYTES = 256 << 20, 4 << 30  # beyond every cache
 _SIDE, _GPU_SIDE = 1536, 8192
+_KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "products": ("linear", "::mm", "addmm"),
+    "attention": ("bmm", "attention", "_softmax"),
+    "copies": ("copy", "::cat", "::index"),
+}
+"""Of operations: parts of their names, the first that fits."""
 
 
 class Limits(NamedTuple):
@@ -104,3 +110,23 @@ async def measure_prefill(backend: Backend, num_tokens: int, seeds: Sequence[int
     else:
         scores = [await backend.score(request) for request in requests]
     return sum(s.usage.prompt_tokens for s in scores) / (time.perf_counter() - started)
+
+
+async def measure_shares(work: Callable[[], Awaitable[object]]) -> dict[str, float]:
+    """Where the time of some work on a CPU goes: shares of what a profiler, which slows small operations down, sees of it.
+
+    `products`: with the weights. `attention`: with keys and values. `copies`: laying out and conversions. `others`: norms, activations,
+    sums. `between`: outside of operations.
+    """
+    from torch.profiler import ProfilerActivity, profile
+
+    started = time.perf_counter()
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        await work()
+        seconds = time.perf_counter() - started
+    spent = dict.fromkeys([*_KINDS, "others"], 0.0)
+    for event in profiled.key_averages():
+        kind = next((k for k, parts in _KINDS.items() if any(part in event.key for part in parts)), "others")
+        spent[kind] += event.self_cpu_time_total / 1e6
+    shares = {kind: s / seconds for kind, s in spent.items()}
+    return {**shares, "between": max(0.0, 1 - sum(shares.values()))}

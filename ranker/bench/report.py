@@ -1,6 +1,6 @@
 """From measurements to ratios, tables, aims and a plot."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import Any, Final, NamedTuple
 
@@ -40,6 +40,7 @@ def make_summary(measurements: Sequence[Measurement], setting: dict[str, Any]) -
         "setting": setting,
         "cases": [_case_summary(measurements, case) for case in _cases(measurements)],
         "limits": _limits(measurements, setting),
+        "profiles": {m.method: m.numbers for m in measurements if m.part == "profile"},
         "quality": _quality(measurements),
         "not_run": {m.method: m.note for m in measurements if m.note and not m.size},
         "measurements": [m.model_dump(exclude_defaults=True) for m in measurements],
@@ -51,7 +52,8 @@ def to_markdown(summary: dict[str, Any]) -> str:
     lines = ["# Speed", "", *(f"- {name}: {value}" for name, value in summary["setting"].items()), ""]
     for case in summary["cases"]:
         lines += _case_lines(case)
-    lines += _time_lines(summary["cases"]) + _limit_lines(summary["limits"]) + _quality_lines(summary["quality"])
+    lines += _time_lines(summary["cases"]) + _limit_lines(summary["limits"]) + _profile_lines(summary["profiles"])
+    lines += _quality_lines(summary["quality"])
     if summary["not_run"]:
         lines += ["## Not run", "", *(f"- {name}: {why}" for name, why in summary["not_run"].items()), ""]
     return "\n".join(lines)
@@ -199,6 +201,21 @@ def _limit_lines(limits: dict[str, float]) -> list[str]:
         measured, limit = limits[name], limits[f"{name}_limit"]
         lines.append(f"| {words} | {measured:.1f} | {limit:.1f} | {limit / measured:.2f} | {measured / limit:.1%} |")
     return [*lines, ""]
+
+
+def _profile_lines(profiles: Mapping[str, Mapping[str, float]]) -> list[str]:
+    if not profiles:
+        return []
+    names = list(next(iter(profiles.values())))
+    return [
+        "What such a pass spends its time on, under a profiler (decoding with the prompts before it): products with the weights, "
+        "attention, copies and conversions, other operations (norms, activations, sums), and between operations.",
+        "",
+        f"| | {' | '.join(names)} |",
+        f"|---|{'---|' * len(names)}",
+        *(f"| {work} | {' | '.join(f'{found[n]:.0%}' for n in names)} |" for work, found in profiles.items()),
+        "",
+    ]
 
 
 def _gpu_words(limits: dict[str, float]) -> str:

@@ -13,7 +13,7 @@ from typing import Final
 
 from ranker.backends.base import LIVE, Backend, Prompt
 from ranker.bench.journal import Cost, Journal, Key, Measurement
-from ranker.bench.machine import measure_decode, measure_limits, measure_prefill
+from ranker.bench.machine import measure_decode, measure_limits, measure_prefill, measure_shares
 from ranker.bench.methods import (
     fixed_prompt,
     generate_cost,
@@ -114,6 +114,16 @@ async def _run_machine(bench: Bench, journal: Journal) -> None:
             numbers["peak_gpu_bytes"] = _peak_gpu()
         numbers["peak_rss_bytes"] = _peak_rss()
         journal.add(Measurement.of(key, numbers=numbers))
+    if not bench.is_gpu:
+        most = max(bench.streams)
+        works: dict[str, Callable[[], Awaitable[object]]] = {
+            f"decode, {most} streams": partial(measure_decode, unguessed, most, 64),
+            "prefill, 600 tokens": partial(measure_prefill, bench.backend, 600, range(-4, 0)),
+        }
+        for name, work in works.items():
+            if not journal.has(key := Key("profile", name)):
+                bench.report(f"profile: {name}")
+                journal.add(Measurement.of(key, numbers=await measure_shares(work)))
     await unguessed.aclose()
 
 

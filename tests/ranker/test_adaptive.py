@@ -23,12 +23,14 @@ class Believer(ScriptedBackend):
         super().__init__(script=lambda _: "hm</think>")
         self._belief = belief
         self.thoughts: list[str] = []
+        self.scored: list[str] = []
 
     def generate(self, request: GenerateRequest):  # type: ignore[no-untyped-def]
         self.thoughts.append(request.prompt.text)
         return super().generate(request)
 
     async def score(self, request: ScoreRequest) -> Scores:
+        self.scored.append(request.prompt.text)
         log_probs = [math.log(self._belief(request.prompt.text, t)) for t in request.continuations]
         return Scores(tuple(log_probs), (1,) * len(log_probs))
 
@@ -92,14 +94,28 @@ def test_who_is_not_clearly_out_is_thought_about() -> None:
 
 
 def test_what_hangs_on_the_order_of_presentation_is_marked() -> None:
-    trace, _ = adaptive(12, likes_what_stands_first)
-    disputed = set(trace.steps[0].disputed_ids)
+    trace, _ = adaptive(7, likes_what_stands_first)
     shown = trace.steps[0].pool
-    assert {shown[0], shown[-1]} <= disputed  # first in one order is last in the other
+    assert {shown[0], shown[-1]} <= set(trace.steps[0].disputed_ids)  # first in one order is last in the other
     assert not any(step.disputed_ids for step in trace.steps if step.reasoning)
-    unchecked, _ = adaptive(12, likes_what_stands_first, is_reshuffled=False)
+    unchecked, _ = adaptive(7, likes_what_stands_first, is_reshuffled=False)
     assert unchecked.steps[0].exclusions[0] == shown[0]
     assert not unchecked.steps[0].is_disputed
+
+
+@pytest.mark.parametrize("ask", Ask)
+def test_only_who_is_near_the_border_is_shown_again(ask: Ask) -> None:
+    trace, backend = adaptive(20, likes_high_numbers, last_pool=4, ask=ask)
+    looks = [text for text in backend.scored if text.count("Film 0") > 4 and "hm" not in text]
+    first, second = looks[:2]
+    assert [f"Film {i:03}\n" in first for i in range(20)] == [True] * 20
+    assert [i for i in range(20) if f"Film {i:03}\n" in second] == [14, 15, 16, 17, 18, 19]
+    order = [first.index(f"Film {i:03}\n") for i in range(14, 20)]
+    turned = [second.index(f"Film {i:03}\n") for i in range(14, 20)]
+    assert sorted(range(6), key=order.__getitem__) == sorted(range(6), key=turned.__getitem__)[::-1]
+    assert sum(trace.steps[0].probabilities.values()) == pytest.approx(1)
+    alone, _ = adaptive(20, likes_high_numbers, last_pool=4, ask=ask, is_reshuffled=False)
+    assert alone.ranking == trace.ranking
 
 
 def test_a_ranking_goes_on_behind_its_first_steps() -> None:

@@ -71,6 +71,16 @@ def test_a_fixed_block_shares_its_candidates_over_all_steps() -> None:
     assert "<answer>" in whole.prefix and "<answer>" not in whole.suffix  # said once a task
 
 
+def test_the_head_of_a_fixed_block_is_what_every_prompt_of_the_task_begins_with() -> None:
+    task = make_task(["one", "two"], history=("a",))
+    block = render_fixed_exclusion(task, task.candidates, task.candidates, chat)
+    turned = render_fixed_exclusion(task, task.candidates[::-1], task.candidates, chat)
+    head = block.prefix[: block.head]
+    assert head == turned.prefix[: turned.head] == render_exclusion(task, task.candidates, chat).prefix
+    assert block.prefix[block.head :].startswith("Candidates (2):\n[1] one")
+    assert block.extended("more").head == block.head and render_exclusion(task, task.candidates, chat).head == 0
+
+
 def test_both_questions_of_a_fixed_block_go_on_from_the_same_prefix() -> None:
     task = make_task(["one", "two"])
     worst, best = (

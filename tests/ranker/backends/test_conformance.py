@@ -39,7 +39,9 @@ def direct(tiny_model_dir: Path) -> Direct:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
 
     def log_prob(prompt: Prompt, text: str) -> float:
-        before = [i for part in prompt for i in tokenizer(part, add_special_tokens=False)["input_ids"]]
+        before = [
+            i for part in (prompt.prefix, prompt.suffix) for i in tokenizer(part, add_special_tokens=False)["input_ids"]
+        ]
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         logits = model(torch.tensor([before + ids])).logits[0].log_softmax(-1)
         return sum(logits[len(before) - 1 + k, i].item() for k, i in enumerate(ids))

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ranker.backends import Finish, GenerateRequest, Prompt, ScoreRequest
-from ranker.backends.base import Chunk
+from ranker.backends.base import Chunk, Scores
 from ranker.backends.kv import ATTENTION_NAME
 from ranker.backends.limits import EngineLimits
 from ranker.backends.local import LocalBackend, load_local
@@ -43,7 +43,9 @@ def reference(tiny_model_dir: Path) -> tuple[AutoModelForCausalLM, AutoTokenizer
 
 
 def prompt_ids(tokenizer: AutoTokenizer, prompt: Prompt) -> list[int]:
-    return [i for part in prompt for i in tokenizer(part, add_special_tokens=False)["input_ids"]]
+    return [
+        i for part in (prompt.prefix, prompt.suffix) for i in tokenizer(part, add_special_tokens=False)["input_ids"]
+    ]
 
 
 async def complete(backend: LocalBackend, request: GenerateRequest) -> list[Chunk]:
@@ -106,6 +108,51 @@ def test_cached_and_uncached_decide_the_same(tiny_model_dir: Path, mode: Mode) -
         assert [s.reasoning for s in warm.steps] == [s.reasoning for s in cold.steps]
         assert cold.totals.cached_prompt_tokens == 0 < warm.totals.cached_prompt_tokens
         assert warm.totals.prompt_tokens == cold.totals.prompt_tokens
+
+
+HEADS = ("a film " * 3, "two films and one " * 9)
+
+
+def _with_heads() -> list[ScoreRequest]:
+    """Prefixes of very different lengths behind two heads, each more than once."""
+    prompts = [
+        Prompt(head + f"[{i}] one " * (1 + 5 * i), "then", len(head)) for i in range(5) for head in (*HEADS, HEADS[0])
+    ]
+    return [ScoreRequest(prompt=prompt, continuations=("one", "a film and", "two")) for prompt in prompts]
+
+
+@pytest.mark.parametrize("start_rows", [1, 8])
+def test_prefixes_go_on_from_a_head_that_they_share(tiny_model_dir: Path, start_rows: int) -> None:
+    """Also where several start together, and what is padded for one lies behind another's."""
+    shared = load_tiny(tiny_model_dir, limits=EngineLimits(start_rows=start_rows))
+    plain = load_tiny(tiny_model_dir, limits=EngineLimits(prefix_bytes=0))
+    requests = _with_heads()
+
+    async def together() -> list[Scores]:
+        return await asyncio.gather(*map(shared.score, requests))
+
+    found = asyncio.run(together())
+    for request, scores in zip(requests, found, strict=True):
+        without_head = ScoreRequest(prompt=request.prompt._replace(head=0), continuations=request.continuations)
+        expected = asyncio.run(plain.score(without_head))
+        assert scores.log_probs == pytest.approx(expected.log_probs, abs=1e-4)
+        assert scores.usage.prompt_tokens == expected.usage.prompt_tokens
+    cached = [scores.usage.cached_prompt_tokens for scores in found]
+    assert cached[:2] == [0, 0]  # the first behind each head
+    assert all(n >= len(prompt_ids(shared._tokenizer, Prompt(HEADS[0], ""))) - 1 for n in cached[3:])
+
+
+def test_a_head_whose_last_word_goes_on_is_shared_up_to_it(tiny_model_dir: Path) -> None:
+    """Cut within a word, so that its ids are not those of the whole."""
+    loaded, plain = load_tiny(tiny_model_dir), load_tiny(tiny_model_dir, limits=EngineLimits(prefix_bytes=0))
+    for prefix in ("one two films and", "one two film one"):
+        prompt = Prompt(prefix, " then", len("one two fil"))
+        scores, expected = (
+            asyncio.run(b.score(ScoreRequest(prompt=p, continuations=("one", "two"))))
+            for b, p in ((loaded, prompt), (plain, prompt._replace(head=0)))
+        )
+        assert scores.log_probs == pytest.approx(expected.log_probs, abs=1e-4)
+    assert scores.usage.cached_prompt_tokens > 0
 
 
 def test_the_same_seed_gives_the_same_trace_alone_and_in_bulk(backend) -> None:

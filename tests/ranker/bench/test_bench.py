@@ -9,10 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import torch
 
 from ranker.backends.base import Chunk, GenerateRequest, Prompt
 from ranker.backends.scripted import ScriptedBackend
 from ranker.bench.journal import Cost, Journal, Key, Measurement
+from ranker.bench.machine import measure_shares
 from ranker.bench.methods import measure_chain, shown_candidates
 from ranker.bench.peers import Peer, open_vllm
 from ranker.bench.plot import make_plot
@@ -169,3 +171,20 @@ def test_a_step_reads_the_weights_and_what_its_streams_look_at() -> None:
     text = to_markdown(summary)
     assert "| decode, 2 streams | 1.0 | 2.0 | 2.00 | 50.0% |" in text
     assert "of the GPU 2 MiB" in text and "many prompts of 600 tokens at once" in text
+
+
+def test_a_profile_says_what_the_time_went_on() -> None:
+    async def multiply() -> None:
+        weights = torch.ones(1200, 1200)
+        for _ in range(8):
+            torch.mm(weights, weights)
+
+    async def wait() -> None:
+        await asyncio.sleep(0.05)
+
+    found = {name: asyncio.run(measure_shares(work)) for name, work in (("decode", multiply), ("wait", wait))}
+    assert found["decode"]["products"] > 0.5 and found["wait"]["between"] > 0.9
+    assert all(sum(shares.values()) == pytest.approx(1) for shares in found.values())
+    measured = [Measurement.of(Key("profile", name), numbers=shares) for name, shares in found.items()]
+    text = to_markdown(make_summary(measured, SETTING))
+    assert "| | products | attention | copies | others | between |" in text and "| wait | 0% |" in text
