@@ -226,7 +226,7 @@ def _exclusions(results: Results) -> str:
 def _made_with(results: Results) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in results.versions.items())
     models = [
-        f"{s.name}: prompt version {s.prompt_version}, weights SHA-256 {(s.model_sha256 or 'unknown')[:16]}"
+        f"{s.name}: prompt version {s.prompt_version}, {_weights(s.model_sha256)}"
         for s in results.systems
         if s.kind == "model"
     ]
@@ -236,6 +236,11 @@ def _made_with(results: Results) -> str:
         if s.kind == "baseline" and s.options
     ]
     return "\n".join([f"{results.updated_at}, {results.machine}; {versions}.", *(f"- {line}" for line in models)])
+
+
+def _weights(sha256: str | None) -> str:
+    """A model without files here runs on another machine than the one that the results name."""
+    return f"weights SHA-256 {sha256[:16]}" if sha256 else "on a server: its weights and its device are not known"
 
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -243,3 +243,17 @@ def test_tables_hold_interval_floor_and_published_rows(dataset: EvaluationSet, t
     assert len({line.count(",") for line in lines}) == 1
     assert "100.0" in to_latex(results)
     assert json.loads((tmp_path / "r.json").read_text())["rows"]
+
+
+def test_a_model_on_a_server_does_not_pass_for_one_of_this_machine(dataset: EvaluationSet, tmp_path: Path) -> None:
+    config, path = RankConfig(mode=Mode.DIRECT), tmp_path / "r.json"
+    systems = [
+        ModelSystem(ScriptedBackend, config, model=name, model_sha256=sha)
+        for name, sha in (("far", None), ("near", "ab" * 32))
+    ]
+    markdown = to_markdown(run_evaluation(Plan(datasets=[dataset], systems=systems), path, command="c"))
+    far, near = (
+        next(line for line in markdown.splitlines() if line.startswith(f"- {name}/")) for name in ("far", "near")
+    )
+    assert far.endswith("on a server: its weights and its device are not known")
+    assert near.endswith("weights SHA-256 abababababababab")
