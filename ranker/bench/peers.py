@@ -2,16 +2,20 @@
 
 re-prompt      the loop of the paper's reference on our engine: a full prompt a step, nothing cached, in bulk in lock step
 generate       Hugging Face `generate`, a full prompt a step; on a GPU in bulk also all tasks' prompts in one batch, in lock step
-llama.cpp      its own prefix cache, on the prompts that suit it best (`fixed-block`); 4-bit weights where the file has them
+llama.cpp      its own prefix cache, on the prompts that suit it best (`fixed-block`); 4-bit weights where the file has them; "plain weights"
+               where its layout for this CPU crashes
 vLLM           likewise, with the weights as they lie in the files
 """
 
 import importlib.util
 import itertools
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+from unittest import mock
 
 from ranker.backends.base import Prompt
 from ranker.bench.journal import Cost
@@ -117,6 +121,36 @@ class _FirstToken:
         """Nothing to do."""
 
 
+_PROBE: Final = """
+import sys
+from ranker.bench.peers import load_llama
+model = load_llama(sys.argv[1], 1, is_plain=sys.argv[2] == "plain")
+next(model.generate(model.tokenize(b"one two three"), temp=0.0))
+"""
+
+
+def load_llama(gguf: str, num_threads: int, *, is_plain: bool) -> Any:
+    """llama.cpp's model; `is_plain`: with the weights as they lie in the file, and not laid out anew for this CPU."""
+    from llama_cpp import Llama, llama_cpp
+
+    make_default = llama_cpp.llama_model_default_params
+
+    def make_params() -> Any:
+        params = make_default()
+        params.use_extra_bufts = not is_plain
+        return params
+
+    with mock.patch.object(llama_cpp, "llama_model_default_params", make_params):  # `Llama` has no argument for it
+        return Llama(gguf, n_ctx=8192, n_threads=num_threads, n_threads_batch=num_threads, verbose=False)
+
+
+def _runs(gguf: Path, how: str) -> bool:
+    """Whether llama.cpp writes a token so; on some CPUs its layout for AMX ends the process, so another one tries."""
+    command = [sys.executable, "-c", _PROBE, str(gguf), how]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, check=False)  # noqa: S603
+    return done.returncode == 0
+
+
 def open_llama_cpp(gguf: Path | None, num_threads: int) -> Peer:
     """llama.cpp through `llama-cpp-python`, where it is installed and there is a GGUF file."""
     name = "llama.cpp"
@@ -124,9 +158,12 @@ def open_llama_cpp(gguf: Path | None, num_threads: int) -> Peer:
         return Peer(name, None, "llama-cpp-python is not installed")
     if gguf is None or not gguf.is_file():
         return Peer(name, None, "no GGUF file of the model: give one with --gguf")
-    from llama_cpp import Llama
-
-    model = Llama(str(gguf), n_ctx=8192, n_threads=num_threads, n_threads_batch=num_threads, verbose=False)
+    how = next((how for how in ("laid out", "plain") if _runs(gguf, how)), None)
+    if how is None:
+        return Peer(name, None, f"it cannot run {gguf.name} on this CPU")
+    if how == "plain":
+        name += ", plain weights"
+    model = load_llama(str(gguf), num_threads, is_plain=how == "plain")
     before: list[int] = []
 
     def ask(prompt: Prompt, think_tokens: int) -> Cost:
