@@ -102,7 +102,7 @@ def test_axe_finds_nothing_on_the_login_page_and_it_fits_a_narrow_screen(
     log_in(page, "<b>nobody", "a wrong password")
     expect(page.get_by_role("alert")).to_be_visible()
     expect(page.get_by_label("Name")).to_have_value("<b>nobody")
-    assert page.evaluate("document.body.classList.contains('dark')") is (scheme == "dark")
+    page.wait_for_function("dark => document.body.classList.contains('dark') === dark", arg=scheme == "dark")
     found = axe_playwright.Axe().run(page).response["violations"]
     assert [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found] == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
