@@ -35,6 +35,10 @@ class Prompt(NamedTuple):
     def text(self) -> str:
         return self.prefix + self.suffix
 
+    @property
+    def head_text(self) -> str:
+        return self.prefix[: self.head]
+
     def extended(self, text: str) -> "Prompt":
         """The same prompt with `text` written behind it (a thought, say)."""
         return self._replace(suffix=self.suffix + text)

@@ -30,7 +30,7 @@ from typing import Any
 import torch
 
 from ranker.backends.base import LIVE, Chunk, Finish, GenerateRequest, Prompt, ScoreRequest, Scores, Usage, too_long
-from ranker.backends.calls import Job, Placed, Row
+from ranker.backends.calls import Job, Placed, Row, columns_of
 from ranker.backends.forward import Forward, TransformersForward, extend_rows
 from ranker.backends.kv import KeyValueRows
 from ranker.backends.limits import EngineLimits
@@ -196,12 +196,14 @@ class Engine:
         prompt = placed.job.request.prompt
         if placed.is_new and any(p.job.request.prompt.prefix == prompt.prefix for p in batch):
             return False
-        if placed.has_new_head and any(p.has_new_head and _head_of(p) == _head_of(placed) for p in batch):
+        if placed.has_new_head and any(
+            p.has_new_head and p.job.request.prompt.head_text == prompt.head_text for p in batch
+        ):
             return False
         together = (*batch, placed)
         length = max(len(p.ids) - p.cached + sum(map(len, p.continuations)) for p in together)
         is_small, num_running = len(together) * length <= _START_TOKENS, len(self._running)
-        return is_small and num_running + len(together) <= self._rows.rows_at(_columns(together), num_running)
+        return is_small and num_running + len(together) <= self._rows.rows_at(columns_of(together), num_running)
 
     # ---- generation --------------------------------------------------------------------------------------------------
 
@@ -391,7 +393,7 @@ class Engine:
             continuations=continuations,
             computed=computed,
             head_ids=head_ids,
-            computed_head=self._computed_head(prompt, len(head_ids)),
+            computed_head=self._prefixes.first(prompt.head_text, len(head_ids)) if head_ids else None,
             start=start,
             room=room,
         )
@@ -403,14 +405,15 @@ class Engine:
         (B, L, E) of what stands behind `start`: the rest of the prompt, and the continuations side by side.
         """
         first = len(self._running)
-        self._rows.grow(_columns(batch), first)
+        self._rows.grow(columns_of(batch), first)
         new = [p for p in batch if p.is_new]
         if with_head := [p for p in new if p.has_new_head]:
             extend_rows(self._forward, self._rows, first, [(0, p.head_ids, []) for p in with_head])
         for row, placed in enumerate(new, first):
             if placed.has_new_head:
                 computed = self._rows.read(row, len(placed.head_ids))
-                self._prefixes.put(_head_of(placed), self._ids(_head_of(placed)), computed)
+                head = placed.job.request.prompt.head_text
+                self._prefixes.put(head, self._ids(head), computed)
             elif placed.computed_head is not None:
                 self._rows.write(row, placed.computed_head)
         if new:
@@ -441,14 +444,9 @@ class Engine:
         """The prefix's first ids as far as they are those of its head: where two words meet, the last may be another one."""
         if not prompt.head:
             return []
-        head = self._prefixes.ids(prompt.prefix[: prompt.head]) or self._ids(prompt.prefix[: prompt.head])
+        head = self._prefixes.ids(prompt.head_text) or self._ids(prompt.head_text)
         pairs = zip(head, prefix_ids[:-1], strict=False)
         return [own for own, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]
-
-    def _computed_head(self, prompt: Prompt, length: int) -> torch.Tensor | None:
-        """What is kept of the first `length` tokens of a head; None = not that much."""
-        computed = self._prefixes.computed(prompt.prefix[: prompt.head]) if length else None
-        return computed[:, :, :, :length] if computed is not None and computed.shape[3] >= length else None
 
     def _continuations(self, texts: Sequence[str]) -> list[list[int]]:
         """Of each text; the titles of a pool come again at every step, so they are remembered."""
@@ -461,19 +459,6 @@ class Engine:
 
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
-
-
-def _columns(batch: Sequence[Placed]) -> int:
-    """That rows need for calls which start together: lines are padded to the longest one, behind the head and behind the prefix."""
-    length = max(p.num_behind for p in batch)
-    new = [(len(p.head_ids), len(p.prefix_ids)) for p in batch if p.is_new]
-    longest = max((head for head, _ in new), default=0) + max((whole - head for head, whole in new), default=0)
-    return max(longest, *(max(p.room, p.start + length) for p in batch))
-
-
-def _head_of(placed: Placed) -> str:
-    prompt = placed.job.request.prompt
-    return prompt.prefix[: prompt.head]
 
 
 def _make_text_stream() -> Any:

@@ -22,6 +22,11 @@ class PrefixCache:
             self._computed.move_to_end(text)
         return self._computed.get(text)
 
+    def first(self, text: str, length: int) -> torch.Tensor | None:
+        """Keys and values of the first `length` tokens of `text`; None = so many are not kept."""
+        kept = self.computed(text)
+        return kept[:, :, :, :length] if kept is not None and kept.shape[3] >= length else None
+
     def ids(self, text: str) -> tuple[int, ...] | None:
         return self._ids.get(text)
 

@@ -120,8 +120,8 @@ async def measure_shares(work: Callable[[], Awaitable[object]]) -> dict[str, flo
     """
     from torch.profiler import ProfilerActivity, profile
 
-    started = time.perf_counter()
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        started = time.perf_counter()  # starting a profiler takes time too
         await work()
         seconds = time.perf_counter() - started
     spent = dict.fromkeys([*_KINDS, "others"], 0.0)
