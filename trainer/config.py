@@ -46,6 +46,9 @@ class Lora(Record):
     last_layers: Annotated[int, Field(ge=1)] | None = None
     """Train only so many of the last layers, of a new adapter or of one to start from, which saves the backward pass through the
     others; None = all."""
+    kept_gb: Annotated[float, Field(ge=0)] = 2.0
+    """Most memory of a process for what leaves the layers below, which is computed once for each text (kinds that decide over titles, and
+    the model families that our own forward pass knows); what does not fit is computed anew each time, 0 = everything."""
 
 
 class Titles(Record):

@@ -33,10 +33,12 @@ from trainer.encoding import TitleRow
 from trainer.examples import TrainingExample
 from trainer.gae import estimate_advantages
 from trainer.logmeans import Notes
+from trainer.packing import PackedTitles, pack_titles
 from trainer.policy import ROLLOUTS_PER_STEP
 from trainer.reference import HasReference
 from trainer.rewards import Normalisation
-from trainer.scoring import PackedTitles, pack_titles, read_titles
+from trainer.scoring import read_titles
+from trainer.trunk import Trunk
 
 STATE: Final = "exclusions_state.pt"
 
@@ -148,6 +150,7 @@ class EliminationTrainer(HasCritic, HasReference, Notes, AsideCheckpoints, Train
         normalisation: Normalisation,
         lot: int | None = None,
         rollouts_path: Path | None = None,
+        trunk: Trunk | None = None,
         **kwargs: Any,
     ) -> None:
         """
@@ -158,10 +161,11 @@ class EliminationTrainer(HasCritic, HasReference, Notes, AsideCheckpoints, Train
             normalisation: of the grades.
             lot: a seed; exclusions are then rewarded by lot (placebo).
             rollouts_path: some eliminations of each rollout are written here, for reading.
+            trunk: the layers that are not trained, of which every text is computed once.
         """
         super().__init__(*args, train_dataset=Rows(rows), data_collator=_collate, **kwargs)
         self._rows, self._scale, self._is_whole = rows, scale, is_whole
-        self._normalisation, self._lot, self._rollouts_path = normalisation, lot, rollouts_path
+        self._normalisation, self._lot, self._rollouts_path, self._trunk = normalisation, lot, rollouts_path, trunk
         self._rollout, self._episodes = -1, dict[int, Episodes]()
         self.remember_start()
         self.add_critic()
@@ -189,10 +193,10 @@ class EliminationTrainer(HasCritic, HasReference, Notes, AsideCheckpoints, Train
         for batch in batches[self.args.process_index :: self.args.world_size]:
             packed = pack_titles([self._rows[number] for number in batch]).to(self.accelerator.device)
             with torch.no_grad():
-                scores, states = read_titles(model, packed)
+                scores, states = read_titles(model, packed, self._trunk)
                 values = self.value_head(states)
                 with self.as_reference():
-                    reference, _ = read_titles(model, packed)
+                    reference, _ = read_titles(model, packed, self._trunk)
             parts = ((x.float().cpu().split(packed.pool_sizes)) for x in (scores, reference, values))
             for number, own, start, value in zip(batch, *parts, strict=True):
                 mine.append((number, self._go_through(Draw(rollout, number), own, start, value)))
@@ -288,7 +292,7 @@ class EliminationTrainer(HasCritic, HasReference, Notes, AsideCheckpoints, Train
         batch: Minibatch = inputs["batch"]
         if (rollout := batch.draws[0].rollout) != self._rollout:
             self._roll_out(model, rollout)
-        scores, states = read_titles(model, batch.packed)
+        scores, states = read_titles(model, batch.packed, self._trunk)
         # a few dozen numbers: what follows is hundreds of small steps, each of which a GPU would have to be told
         by_pool = (self._scale * scores).cpu().split(batch.packed.pool_sizes)
         values = self.value_head(states).cpu().split(batch.packed.pool_sizes)

@@ -37,6 +37,7 @@ from trainer.sft import (
     mix,
 )
 from trainer.titles import DEFAULT_SCALES, TitleTrainer, encode_titles
+from trainer.trunk import Trunk
 
 ZERO2: Final = {
     "zero_optimization": {"stage": 2},
@@ -179,9 +180,9 @@ def _make_titles(
 ) -> tuple[Any, PassSize, int]:
     rows = encode_titles(encoder, material.examples.train, config.max_prompt_tokens)
     _check_any(rows, config)
-    adapter = new_adapter(config, model)
+    policy = _with_adapter(config, model)
     trainer = TitleTrainer(
-        model=model if adapter is None else get_peft_model(model, adapter),
+        model=policy,
         args=TrainingArguments(remove_unused_columns=False, **_arguments(config, out, device)),
         train_dataset=rows,
         processing_class=encoder.tokenizer,
@@ -189,6 +190,7 @@ def _make_titles(
         loss=config.titles.loss,
         scale=config.titles.scale or DEFAULT_SCALES[encoder.answer_format],
         kl_weight=config.titles.kl_weight,
+        trunk=_trunk(config, policy),
     )
     return trainer, _size_of_titles(config, [r["row"] for r in rows]), len(rows)
 
@@ -204,9 +206,9 @@ def _make_exclusions(
 ) -> tuple[Any, PassSize, int]:
     rows = [r["row"] for r in encode_titles(encoder, material.examples.train, config.max_prompt_tokens)]
     _check_any(rows, config)
-    adapter, p = new_adapter(config, model), config.ppo
+    policy, p = _with_adapter(config, model), config.ppo
     trainer = EliminationTrainer(
-        model=model if adapter is None else get_peft_model(model, adapter),
+        model=policy,
         args=EliminationArguments(
             remove_unused_columns=False,
             rollout_size=p.rollout_size,
@@ -225,8 +227,19 @@ def _make_exclusions(
         normalisation=PRESETS[config.reward].normalisation,
         lot=_lot(config),
         rollouts_path=out.parent / "rollouts.jsonl",
+        trunk=_trunk(config, policy),
     )
     return trainer, _size_of_titles(config, rows), len(rows)
+
+
+def _with_adapter(config: JobConfig, model: Any) -> Any:
+    """The model with the adapter that is trained, or as it is where it has one or all weights are trained."""
+    adapter = new_adapter(config, model)
+    return model if adapter is None else get_peft_model(model, adapter)
+
+
+def _trunk(config: JobConfig, policy: Any) -> Trunk | None:
+    return Trunk.of(policy, int(config.lora.kept_gb * 1e9)) if config.lora else None
 
 
 def _size_of_titles(config: JobConfig, rows: Sequence[TitleRow]) -> PassSize:
@@ -259,17 +272,16 @@ def _make_sft(
         "processing_class": encoder.tokenizer,
         "callbacks": list(callbacks),
     }
-    adapter = new_adapter(config, model)
     if is_reading:
         trainer: Any = ReadingTrainer(
-            model=model if adapter is None else get_peft_model(model, adapter),
+            model=_with_adapter(config, model),
             args=TrainingArguments(**arguments),
             pad_id=encoder.tokenizer.pad_token_id,
             **shared,
         )
     else:
         trainer = WarmStartTrainer(
-            model=model, args=SFTConfig(max_length=None, **arguments), peft_config=adapter, **shared
+            model=model, args=SFTConfig(max_length=None, **arguments), peft_config=new_adapter(config, model), **shared
         )
     longest, size = max(len(r["input_ids"]) for r in rows), config.optimizer.batch_size
     return trainer, PassSize(size, longest, size * longest), len(rows)

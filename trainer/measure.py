@@ -15,7 +15,8 @@ from trainer.checkpoints import write_whole
 from trainer.encoding import Encoder
 from trainer.examples import TrainingExample
 from trainer.jobs import Job
-from trainer.scoring import pack_titles, score_titles
+from trainer.packing import pack_titles
+from trainer.scoring import score_titles
 from trainer.titles import known_pairs
 
 

@@ -1,148 +1,109 @@
 """Log-probabilities of titles with gradients: the training side of `Backend.score`, equal to it (tested).
 
-Each prompt is computed once, however many titles follow: a mask lets a token see its own prompt, and of the titles only what
-stands before it in its own one; positions of every title begin where its prompt ends. Prompts with their titles are laid into
-rows that are as long as the longest of them, so that there is next to no padding and no mask is larger than it must be. Only
-the rows of the vocabulary matrix that predict a title's tokens are computed. Imports torch: load it only where something is
+Only the rows of the vocabulary matrix that predict a title's tokens are computed. Imports torch: load it only where something is
 trained.
 """
 
-from collections.abc import Iterable, Sequence
-from itertools import accumulate
-from typing import Any, NamedTuple
+from contextlib import nullcontext
+from typing import Any, Final
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
+from torch import nn
 
-from trainer.encoding import TitleRow
+from trainer.packing import PackedTitles, tree_mask
+from trainer.trunk import Trunk
 
-NOTHING = -2
-"""Number of the prompt of padding, which nothing but padding sees."""
-
-
-class PackedTitles(NamedTuple):
-    """A batch of decisions in R rows of L tokens, with T title tokens of N titles."""
-
-    input_ids: torch.Tensor
-    """(R, L)"""
-    position_ids: torch.Tensor
-    """(R, L)"""
-    prompts: torch.Tensor
-    """(R, L): number of the text that each token is of."""
-    titles: torch.Tensor
-    """(R, L): number of the title that each token is of, -1 = of the prompt."""
-    sources: torch.Tensor
-    """(T,): where in the R * L states the one is that predicts each title token."""
-    targets: torch.Tensor
-    """(T,): the title tokens."""
-    owners: torch.Tensor
-    """(T,): which title each token belongs to; titles are numbered over the whole batch."""
-    weights: torch.Tensor
-    """(N,): factors of the titles' summed log-probabilities (see `trainer.encoding.TitleRow`)."""
-    pool_sizes: tuple[int, ...]
-    """Titles of each decision."""
-
-    def to(self, device: torch.device) -> "PackedTitles":
-        """The same on another device."""
-        return PackedTitles(*(x.to(device) if isinstance(x, torch.Tensor) else x for x in self))
+_STATES_AT_ONCE: Final = (256, 4096)
+"""Whose logits are there at once: on a CPU, on a GPU."""
 
 
-class _Row:
-    """What lies in one row."""
-
-    def __init__(self) -> None:
-        self.ids: list[int] = []
-        self.positions: list[int] = []
-        self.prompts: list[int] = []  # number of the prompt
-        self.titles: list[int] = []  # number of the title, -1 = prompt
-
-    def add(self, number: int, title: int, ids: Sequence[int], position: int) -> int:
-        """Lay `ids` behind what is there; returns where they begin."""
-        start = len(self.ids)
-        self.ids += ids
-        self.positions += range(position, position + len(ids))
-        self.prompts += [number] * len(ids)
-        self.titles += [title] * len(ids)
-        return start
-
-
-def pack_titles(rows: Sequence[TitleRow]) -> PackedTitles:
-    """Lay the texts of decisions into rows, each where it first fits, the longest first."""
-    texts = [text for row in rows for text in row.texts]
-    longest = max(text.num_tokens for text in texts)
-    firsts = _running_sum(len(text.continuation_ids) for text in texts)  # number of each text's first title
-    laid: list[_Row] = []
-    tokens: list[tuple[int, int, int, int]] = []  # (title, row, place of the state before the token, token)
-    for number in sorted(range(len(texts)), key=lambda k: -texts[k].num_tokens):
-        text = texts[number]
-        index = next((k for k, r in enumerate(laid) if len(r.ids) + text.num_tokens <= longest), len(laid))
-        if index == len(laid):
-            laid.append(_Row())
-        row, length = laid[index], len(text.prompt_ids)
-        end = row.add(number, -1, text.prompt_ids, 0) + length
-        for title, ids in enumerate(text.continuation_ids, firsts[number]):
-            start = row.add(number, title, ids, length)
-            places = [end - 1, *range(start, start + len(ids) - 1)]
-            tokens += [(title, index, place, token) for place, token in zip(places, ids, strict=True)]
-    tokens.sort(key=lambda token: token[0])  # stable: the tokens of a title stay in order
-    width = max(len(row.ids) for row in laid)
-    owners, indices, places, targets = (torch.tensor(column) for column in zip(*tokens, strict=True))
-    return PackedTitles(
-        input_ids=_padded([row.ids for row in laid], 0),
-        position_ids=_padded([row.positions for row in laid], 0),
-        prompts=_padded([row.prompts for row in laid], NOTHING),
-        titles=_padded([row.titles for row in laid], -1),
-        sources=indices * width + places,
-        targets=targets,
-        owners=owners,
-        weights=torch.tensor([weight for row in rows for weight in row.weights]),
-        pool_sizes=tuple(len(row.weights) for row in rows),
-    )
-
-
-def score_titles(model: Any, packed: PackedTitles) -> torch.Tensor:
+def score_titles(model: Any, packed: PackedTitles, trunk: Trunk | None = None) -> torch.Tensor:
     """Score of excluding each candidate of the batch: (N,), float32, with gradients.
 
     The rule is that of `ranker.asking`: its softmax over a pool is the probability of each exclusion.
     """
-    return read_titles(model, packed)[0]
+    return read_titles(model, packed, trunk)[0]
 
 
-def read_titles(model: Any, packed: PackedTitles) -> tuple[torch.Tensor, torch.Tensor]:
-    """`score_titles`, and for each candidate (N, E) the mean hidden state, float32 and without gradients, that its tokens follow."""
-    states = model(
-        input_ids=packed.input_ids,
-        position_ids=packed.position_ids,
-        attention_mask=tree_mask(packed.prompts, packed.titles),
-        logits_to_keep=1,
-        output_hidden_states=True,
-        use_cache=False,
-    ).hidden_states[-1]  # (R, L, E), behind the last norm
+def read_titles(model: Any, packed: PackedTitles, trunk: Trunk | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """`score_titles`, and for each candidate (N, E) the mean hidden state, float32 and without gradients, that its tokens follow.
+
+    Args:
+        trunk: what leaves the first layers is taken from there instead of being computed.
+    """
+    inputs = {"input_ids": packed.input_ids} if trunk is None else {"inputs_embeds": trunk.read(model, packed)}
+    with trunk.cut_off(model) if trunk else nullcontext():
+        states = model(
+            **inputs,
+            position_ids=packed.position_ids,
+            attention_mask=tree_mask(packed.prompts, packed.titles),
+            logits_to_keep=1,
+            output_hidden_states=True,
+            use_cache=False,
+        ).hidden_states[-1]  # (R, L, E), behind the last norm
+    before = states.flatten(0, 1)  # (R * L, E)
     head = getattr(model, "module", model).get_output_embeddings()
-    before = states.flatten(0, 1)[packed.sources]  # (T, E)
-    logits = head(before)  # (T, V)
-    log_probs = logits.float().log_softmax(-1).gather(1, packed.targets[:, None])[:, 0]  # (T,)
+    log_probs = log_probs_of(head, before, packed.sources, packed.targets)  # (T,)
     totals = log_probs.new_zeros(len(packed.weights)).index_add(0, packed.owners, log_probs)
     sums = before.new_zeros(len(packed.weights), before.shape[1], dtype=torch.float32)
-    sums = sums.index_add(0, packed.owners, before.detach().float())
+    sums = sums.index_add(0, packed.owners, before.detach()[packed.sources].float())
     means = sums / packed.owners.bincount(minlength=len(packed.weights))[:, None]
     return totals * packed.weights, means
 
 
-def _running_sum(numbers: Iterable[int]) -> list[int]:
-    """The sum of all numbers before each."""
-    return [0, *accumulate(numbers)]
+def log_probs_of(head: nn.Module, states: torch.Tensor, sources: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities (T,) of tokens, float32.
+
+    Args:
+        head: from states to logits.
+        states: (M, E).
+        sources: (T,): the state that predicts each token. Titles behind one prompt begin at one state, which is computed once.
+        targets: (T,): the tokens.
+    """
+    used, which = sources.unique(return_inverse=True)
+    is_plain = type(head) is nn.Linear and head.bias is None and not head.weight.requires_grad
+    if is_plain:
+        found: torch.Tensor = _FrozenHead.apply(states[used], head.weight, which, targets)
+        return found
+    return head(states[used]).float().log_softmax(-1)[which, targets]
 
 
-def _padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
-    """(R, L)"""
-    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
+class _FrozenHead(torch.autograd.Function):  # type: ignore[misc]
+    """Log-probabilities behind a vocabulary matrix that is not trained.
 
+    d log p(token) / d state = W[token] - softmax(W state) W is known as soon as the logits are, so that it is computed in the forward pass, a few
+    states at a time: neither logits nor probabilities of a batch are ever there at once, which is most of the memory and much of
+    the time of a small model with a large vocabulary. The idea of cut cross-entropy (Wijmans et al. 2024); for log-probabilities, whose weights
+    in a loss are not known yet, ours.
+    """
 
-def tree_mask(prompts: torch.Tensor, titles: torch.Tensor) -> torch.Tensor:
-    """(R, 1, L, L), True = may look: causal, within the same prompt, and within the same title or back to the prompt."""
-    length = prompts.shape[1]
-    is_causal = torch.ones(length, length, dtype=torch.bool, device=prompts.device).tril()
-    is_same_prompt = prompts[:, :, None] == prompts[:, None, :]
-    is_visible = (titles[:, None, :] == -1) | (titles[:, :, None] == titles[:, None, :])
-    return (is_causal & is_same_prompt & is_visible)[:, None]
+    @staticmethod
+    def forward(
+        ctx: Any, states: torch.Tensor, weight: torch.Tensor, which: torch.Tensor, targets: torch.Tensor
+    ) -> torch.Tensor:
+        """states (U, E), weight (V, E), which and targets (T,): log-probabilities (T,)."""
+        wants_gradient = ctx.needs_input_grad[0]
+        expected = torch.empty_like(states) if wants_gradient else None  # (U, E): softmax(W state) W
+        log_probs = states.new_empty(len(targets), dtype=torch.float32)
+        chunk = _STATES_AT_ONCE[states.device.type == "cuda"]
+        logits = states.new_empty(min(chunk, len(states)), len(weight))
+        for start in range(0, len(states), chunk):
+            some = states[start : start + chunk]
+            scores = torch.mm(some, weight.T, out=logits[: len(some)]).float()  # on a CPU in float32: no copy
+            scores -= scores.logsumexp(-1, keepdim=True)
+            here = ((which >= start) & (which < start + chunk)).nonzero()[:, 0]
+            log_probs[here] = scores[which[here] - start, targets[here]]
+            if expected is not None:
+                torch.mm(scores.exp_().to(weight.dtype), weight, out=expected[start : start + chunk])
+        if expected is not None:
+            ctx.save_for_backward(weight[targets] - expected[which], which)
+            ctx.num_states = len(states)
+        return log_probs
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        """gradient (T,)."""
+        slopes, which = ctx.saved_tensors  # (T, E), (T,)
+        summed = slopes.new_zeros(ctx.num_states, slopes.shape[1], dtype=torch.float32)
+        summed = summed.index_add(0, which, gradient[:, None] * slopes.float())
+        return summed.to(slopes.dtype), None, None, None

@@ -18,7 +18,7 @@ forgetting, near those of the policy that the job began with; what corrections s
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import torch
 from torch.nn import functional
@@ -30,64 +30,57 @@ from trainer.encoding import Encoder, TitleRow
 from trainer.examples import TrainingExample
 from trainer.logmeans import Notes
 from trainer.orders import random_floor
+from trainer.packing import PackedTitles, pack_titles
 from trainer.reference import HasReference
-from trainer.scoring import PackedTitles, pack_titles, score_titles
+from trainer.scoring import score_titles
+from trainer.trunk import Trunk
 
 Loss = Literal["pairs", "reward", "right"]
 DEFAULT_SCALES: Final = {AnswerFormat.SCORED: 4.0, AnswerFormat.LIKELIHOOD: 1.0}
 """Mean log-probabilities per token differ little; likelihoods, divided by less than their number of tokens, differ more."""
 
 
-class TitleBatch(NamedTuple):
-    """What the collator makes of some examples."""
-
-    packed: PackedTitles
-    rows: tuple[TitleRow, ...]
-
-    @property
-    def examples(self) -> list[TrainingExample]:
-        """What is known of each."""
-        return [row.example for row in self.rows]
-
-
 class TitleTrainer(HasReference, Notes, AsideCheckpoints, Trainer):  # type: ignore[misc]
     """transformers' Trainer (optimizer, accelerate, resume) with a loss over the titles of a pool."""
 
-    def __init__(self, *args: Any, loss: Loss, scale: float, kl_weight: float, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, loss: Loss, scale: float, kl_weight: float, trunk: Trunk | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, data_collator=_collate, **kwargs)
-        self._loss, self._scale, self._kl_weight = loss, scale, kl_weight
+        self._loss, self._scale, self._kl_weight, self._trunk = loss, scale, kl_weight, trunk
         if kl_weight > 0:
             self.remember_start()
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        batch: TitleBatch = inputs["batch"]
-        return {"batch": batch._replace(packed=batch.packed.to(self.accelerator.device))}
+        batch: PackedTitles = inputs["batch"]
+        return {"batch": batch.to(self.accelerator.device)}
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        batch: TitleBatch = inputs["batch"]
-        scores = self._scale * score_titles(model, batch.packed)  # (N,)
+        batch: PackedTitles = inputs["batch"]
+        examples = [row.example for row in batch.rows]
+        scores = self._scale * score_titles(model, batch, self._trunk)  # (N,)
         # a few dozen numbers: what follows is hundreds of small steps, each of which a GPU would have to be told
-        by_pool = scores.cpu().split(batch.packed.pool_sizes)
-        losses = [title_loss(s, e, self._loss) for s, e in zip(by_pool, batch.examples, strict=True)]
+        by_pool = scores.cpu().split(batch.pool_sizes)
+        losses = [title_loss(s, e, self._loss) for s, e in zip(by_pool, examples, strict=True)]
         loss = torch.stack(losses).mean()
         if self._kl_weight > 0:
             divergence = self._divergence(model, batch, by_pool)
             self.note("kl", float(divergence.detach()))
             loss = loss + self._kl_weight * divergence
         loss = loss.to(scores.device)
-        self._note_accuracy(by_pool, batch.examples)
+        self._note_accuracy(by_pool, examples)
         return (loss, {"scores": scores}) if return_outputs else loss
 
-    def _divergence(self, model: Any, batch: TitleBatch, by_pool: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _divergence(self, model: Any, batch: PackedTitles, by_pool: Sequence[torch.Tensor]) -> torch.Tensor:
         """Mean KL(policy || reference) over the decisions that are replayed, exact: the actions are few."""
         replayed = [k for k, row in enumerate(batch.rows) if row.example.source == "base"]
         if not replayed:
             return by_pool[0].sum() * 0
-        packed = pack_titles([batch.rows[k] for k in replayed]).to(batch.packed.input_ids.device)
+        packed = pack_titles([batch.rows[k] for k in replayed]).to(batch.input_ids.device)
         with self.as_reference():
-            reference = (self._scale * score_titles(model, packed)).cpu().split(packed.pool_sizes)
+            reference = (self._scale * score_titles(model, packed, self._trunk)).cpu().split(packed.pool_sizes)
         terms = [
             functional.kl_div(r.log_softmax(-1), by_pool[k].log_softmax(-1), log_target=True, reduction="sum")
             for k, r in zip(replayed, reference, strict=True)
@@ -137,6 +130,5 @@ def encode_titles(encoder: Encoder, examples: Sequence[TrainingExample], max_tok
     return [{"row": r} for r in rows if r.num_tokens <= max_tokens]
 
 
-def _collate(items: Sequence[dict[str, TitleRow]]) -> dict[str, TitleBatch]:
-    rows = tuple(item["row"] for item in items)
-    return {"batch": TitleBatch(pack_titles(rows), rows)}
+def _collate(items: Sequence[dict[str, TitleRow]]) -> dict[str, PackedTitles]:
+    return {"batch": pack_titles([item["row"] for item in items])}

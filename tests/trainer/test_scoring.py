@@ -15,7 +15,8 @@ from ranker.schema import Candidate, Domain, Mode, RankingTask
 from trainer.encoding import Encoder
 from trainer.examples import TrainingExample
 from trainer.orders import grade_exclusions
-from trainer.scoring import pack_titles, score_titles, tree_mask
+from trainer.packing import pack_titles, tree_mask
+from trainer.scoring import score_titles
 from trainer.sft import IGNORED, ReadingTrainer, encode_likelihoods, pad_rows
 from trainer.titles import known_pairs, title_loss
 
