@@ -174,6 +174,22 @@ class JobConfig(Record):
         """Whether it reads the scores of whole pools."""
         return self.kind in ("titles", "ppo-exclusions")
 
+    def num_backward_layers(self, num_layers: int) -> int:
+        """How many layers of so many a backward pass goes through: those that are trained, at the end."""
+        return min(num_layers, (self.lora and self.lora.last_layers) or num_layers)
+
+    def trunk_bytes(self, num_layers: int, num_tokens: float, token_bytes: int) -> int:
+        """At most so much is kept of what leaves the layers that are not trained (`trainer.trunk`).
+
+        Args:
+            num_layers: of the model.
+            num_tokens: of all examples.
+            token_bytes: of one token's state.
+        """
+        if not self.is_over_titles or self.lora is None or self.num_backward_layers(num_layers) == num_layers:
+            return 0
+        return int(min(self.lora.kept_gb * 1e9, num_tokens * token_bytes))
+
     @property
     def writes(self) -> bool:
         """Whether the model writes completions that are scored."""

@@ -21,7 +21,7 @@ from ranker.elimination import AnswerFormat
 from ranker.prompts import render_likelihoods
 from trainer.config import JobConfig
 from trainer.examples import TrainingExample
-from trainer.memory import MemoryEstimate, ModelShape, estimate_memory
+from trainer.memory import STATES_AT_ONCE, MemoryEstimate, ModelShape, estimate_memory
 
 CHARACTERS_A_TOKEN: Final = 3.6
 THOUGHT_TOKENS: Final = 40
@@ -91,9 +91,11 @@ def read_shape(directory: Path, num_parameters: int, config: JobConfig) -> Model
         num_trained = num_parameters
     else:
         wanted = sizes if config.lora.modules == "all-linear" else config.lora.modules.split(",")
-        adapted = min(layers, config.lora.last_layers or layers)
+        adapted = config.num_backward_layers(layers)
         num_trained = adapted * config.lora.rank * sum(sizes.get(name.strip(), 2 * hidden) for name in wanted)
-    return ModelShape(num_parameters, num_trained, layers, heads, hidden, int(raw.get("vocab_size", 32_000)), keys)
+    vocabulary = int(raw.get("vocab_size", 32_000))
+    backward = config.num_backward_layers(layers)
+    return ModelShape(num_parameters, num_trained, layers, heads, hidden, vocabulary, keys, backward)
 
 
 def estimate_job(
@@ -117,6 +119,9 @@ def estimate_job(
     batch = config.optimizer.batch_size
     rows = 2 * batch if config.kind == "dpo" else batch
     logits = batch * titles if config.is_over_titles or config.writes else rows * longest
+    if config.is_over_titles and config.lora is not None:
+        logits = min(logits, STATES_AT_ONCE)
+    num_tokens = config.examples.num_examples * typical
     memory = estimate_memory(
         shape,
         num_rows=rows,
@@ -124,11 +129,12 @@ def estimate_job(
         logit_rows=logits,
         bytes_per_weight=bytes_per_weight,
         rollout_rows=config.rollout_rows,
+        trunk_bytes=config.trunk_bytes(shape.num_layers, num_tokens, shape.hidden_size * bytes_per_weight),
         num_scored_copies=2 if config.lora is None and config.has_reference else 1,
         num_shards=config.num_shards,
         is_checkpointed=config.gradient_checkpointing,
     )
-    work = work_of_step(config, typical)
+    work = work_of_step(config, typical, shape.num_backward_layers / shape.num_layers)
     if seconds_per_weight is None:
         num_threads = config.num_threads or (os.cpu_count() or 1) // config.num_processes or 1
         speed = EFFICIENCY * num_threads * core_speed() * (BF16_GAIN if bytes_per_weight == 2 else 1)
@@ -150,19 +156,25 @@ def estimate_job(
     )
 
 
-def work_of_step(config: JobConfig, typical_tokens: float) -> Work:
-    """The tokens of one optimizer step and process on examples of this length (prompt and completion)."""
-    examples = config.optimizer.batch_size * config.optimizer.accumulation
+def work_of_step(config: JobConfig, typical_tokens: float, trained_share: float) -> Work:
+    """The tokens of one optimizer step and process on examples of this length (prompt and completion).
+
+    Args:
+        trained_share: of the layers. A token that goes through the others once, or through these alone, counts by their share: where whole pools are
+            scored, the others are computed once for a rollout (`trainer.trunk`; an example that comes again later costs less than this).
+    """
+    examples, below = config.optimizer.batch_size * config.optimizer.accumulation, 1 - trained_share
+    tokens = examples * typical_tokens
     if not config.has_reward:
         copies = 2 if config.kind == "dpo" else 1
-        scored = copies * examples * typical_tokens if config.kind == "dpo" else 0.0
-        return Work(copies * examples * typical_tokens, scored, 0.0)
+        reference = copies * tokens if config.kind == "dpo" else 0.0
+        return Work(copies * tokens * trained_share, reference + copies * tokens * below, 0.0)
     own = config.ppo.rollout_size // config.num_processes
     steps = max(1, own * config.ppo.epochs // examples)
-    rollout = own * typical_tokens
+    rollout = own * typical_tokens / steps  # of one step
     if not config.writes:  # the policy's pass and the reference's
-        return Work(examples * typical_tokens, 2 * rollout / steps, 0.0)
-    return Work(examples * typical_tokens, 3 * rollout / steps, config.ppo.max_completion_tokens / steps)
+        return Work(tokens * trained_share, rollout * (2 * trained_share + below), 0.0)
+    return Work(tokens * trained_share, 3 * rollout + tokens * below, config.ppo.max_completion_tokens / steps)
 
 
 def typical_tokens(config: JobConfig, examples: Sequence[TrainingExample]) -> float:

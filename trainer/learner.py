@@ -22,7 +22,7 @@ from trainer.encoding import Encoder, TitleRow
 from trainer.followers import threads_of
 from trainer.loading import choose_device, choose_dtype, load_policy, new_adapter
 from trainer.material import Material
-from trainer.memory import ModelShape
+from trainer.memory import STATES_AT_ONCE, ModelShape
 from trainer.policy import Rewards
 from trainer.ppo import PPOConfig, PPOTrainer
 from trainer.preferences import PreferenceTrainer, encode_pairs
@@ -58,6 +58,8 @@ class PassSize(NamedTuple):
     logit_rows: int
     rollout_rows: int = 0
     """Completions of as many tokens, with their prompts, that are written at once."""
+    trunk_bytes: int = 0
+    """Of what is kept of the layers that are not trained."""
 
 
 class Learner(NamedTuple):
@@ -135,6 +137,7 @@ def make_learner(config: JobConfig, base: Path, material: Material, out: Path, c
         hidden_size=text_config.hidden_size,
         vocabulary=text_config.vocab_size,
         kv_size=text_config.num_key_value_heads * head_size,
+        num_backward_layers=config.num_backward_layers(text_config.num_hidden_layers),
     )
     return Learner(trainer, encoder, shape, size, num_used, max(0, len(material.examples.train) - num_used))
 
@@ -192,7 +195,7 @@ def _make_titles(
         kl_weight=config.titles.kl_weight,
         trunk=_trunk(config, policy),
     )
-    return trainer, _size_of_titles(config, [r["row"] for r in rows]), len(rows)
+    return trainer, _size_of_titles(config, policy, [r["row"] for r in rows]), len(rows)
 
 
 def _make_exclusions(
@@ -229,7 +232,7 @@ def _make_exclusions(
         rollouts_path=out.parent / "rollouts.jsonl",
         trunk=_trunk(config, policy),
     )
-    return trainer, _size_of_titles(config, rows), len(rows)
+    return trainer, _size_of_titles(config, policy, rows), len(rows)
 
 
 def _with_adapter(config: JobConfig, model: Any) -> Any:
@@ -242,11 +245,18 @@ def _trunk(config: JobConfig, policy: Any) -> Trunk | None:
     return Trunk.of(policy, int(config.lora.kept_gb * 1e9)) if config.lora else None
 
 
-def _size_of_titles(config: JobConfig, rows: Sequence[TitleRow]) -> PassSize:
+def _size_of_titles(config: JobConfig, policy: Any, rows: Sequence[TitleRow]) -> PassSize:
     longest_row = max(text.num_tokens for row in rows for text in row.texts)
     most_tokens = config.optimizer.batch_size * max(row.num_tokens for row in rows)
     most_scored = config.optimizer.batch_size * max(row.num_scored_tokens for row in rows)
-    return PassSize(-(-most_tokens // longest_row), longest_row, most_scored)
+    text_config = policy.config.get_text_config()
+    token_bytes = text_config.hidden_size * next(policy.parameters()).element_size()
+    return PassSize(
+        -(-most_tokens // longest_row),
+        longest_row,
+        most_scored if config.lora is None else min(most_scored, STATES_AT_ONCE),
+        trunk_bytes=config.trunk_bytes(text_config.num_hidden_layers, sum(row.num_tokens for row in rows), token_bytes),
+    )
 
 
 def _make_sft(

@@ -2,20 +2,23 @@
 
 weights       parameters x bytes each
 trained       parameters x (4 weight + 4 gradient + 8 Adam), float32; gradient and Adam divided where they are sharded
-activations   tokens x layers x 34 x hidden x bytes / 2, kept for the backward pass (Korthikanti et al. 2022), and
+activations   tokens x trained layers x 34 x hidden x bytes / 2, kept for the backward pass (Korthikanti et al. 2022), and
               36 x hidden more a token and layer where adapters read every input in float32
-attention     layers x heads x row length squared x rows x bytes x 2: with a mask, scores and weights are kept
-logits        rows of the vocabulary that are computed x vocabulary x 4 bytes x 3 (logits, log-softmax, gradient)
+attention     trained layers x heads x row length squared x rows x bytes x 2: with a mask, scores and weights are kept
+logits        rows of the vocabulary that are there at once x vocabulary x 4 bytes x 3 (logits, log-softmax, gradient)
+trunk         what leaves the layers below those that are trained, as far as it is kept (`trainer.trunk`)
 rollout       a copy of the weights to write with, and keys and values of what is written: before the backward pass, so the larger
               of this and the three above counts
 process       interpreter and libraries
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ranker.errors import JobError
 
 PROCESS_BYTES = 700_000_000
+STATES_AT_ONCE: Final = 512
+"""Whose logits are there at once where the vocabulary matrix is not trained (`trainer.scoring`)."""
 _GB = 1e9
 
 
@@ -30,6 +33,8 @@ class ModelShape(NamedTuple):
     vocabulary: int
     kv_size: int
     """Features of a token's keys in one layer; its values have as many."""
+    num_backward_layers: int
+    """Layers that a backward pass goes through: the last that are trained."""
 
 
 class MemoryEstimate(NamedTuple):
@@ -41,13 +46,14 @@ class MemoryEstimate(NamedTuple):
     attention: int
     logits: int
     rollout: int
+    trunk: int
     process: int
 
     @property
     def total(self) -> int:
         """The peak."""
         backward = self.activations + self.attention + self.logits
-        return self.weights + self.trained + max(backward, self.rollout) + self.process
+        return self.weights + self.trained + max(backward, self.rollout) + self.trunk + self.process
 
 
 def estimate_memory(
@@ -58,6 +64,7 @@ def estimate_memory(
     logit_rows: int,
     bytes_per_weight: int,
     rollout_rows: int = 0,
+    trunk_bytes: int = 0,
     num_scored_copies: int = 1,
     num_shards: int = 1,
     is_checkpointed: bool = False,
@@ -67,16 +74,17 @@ def estimate_memory(
     Args:
         num_rows: rows of one forward pass.
         row_tokens: tokens of the longest row, padding included.
-        logit_rows: positions whose next token is predicted.
+        logit_rows: positions whose next token is predicted, as many as are there at once.
         bytes_per_weight: 2 for bf16, 4 for fp32.
         rollout_rows: completions that are written at once, prompts included no longer than `row_tokens`; 0 = nothing is written.
+        trunk_bytes: of what is kept.
         num_scored_copies: weights held at once (2 where a whole reference model stands beside the policy).
         num_shards: processes that divide gradients and Adam's state.
         is_checkpointed: activations are computed again in the backward pass.
     """
     has_adapter = shape.num_trained < shape.num_parameters
     per_layer = 34 * shape.hidden_size * bytes_per_weight / 2 + (36 * shape.hidden_size if has_adapter else 0)
-    layers = 2 if is_checkpointed else shape.num_layers
+    layers = min(2, shape.num_backward_layers) if is_checkpointed else shape.num_backward_layers
     rows_bytes = rollout_rows * row_tokens * shape.num_layers * 2 * shape.kv_size * bytes_per_weight
     return MemoryEstimate(
         weights=shape.num_parameters * bytes_per_weight * num_scored_copies,
@@ -85,6 +93,7 @@ def estimate_memory(
         attention=layers * shape.num_heads * num_rows * row_tokens**2 * bytes_per_weight * 2,
         logits=logit_rows * shape.vocabulary * 12,
         rollout=shape.num_parameters * bytes_per_weight + rows_bytes if rollout_rows else 0,
+        trunk=trunk_bytes,
         process=PROCESS_BYTES,
     )
 

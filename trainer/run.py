@@ -167,7 +167,8 @@ def _train(
     after = measure_agreement(learner.trainer.model, learner.encoder, held_out)
     held = compare_held_out(before, after)
     tokens = typical_tokens(config, material.examples.train[:SAMPLED])
-    weight = max(1, num_steps - done) * work_of_step(config, tokens).weight
+    share = learner.shape.num_backward_layers / learner.shape.num_layers
+    weight = max(1, num_steps - done) * work_of_step(config, tokens, share).weight
     made = {"held_out": held, "peak_rss_bytes": heartbeat.peak_bytes, "seconds_per_weight": seconds / weight}
     _write_result(job, learner, num_steps - done, seconds, made)
     return num_steps, callback.is_stopped

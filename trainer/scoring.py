@@ -5,16 +5,14 @@ trained.
 """
 
 from contextlib import nullcontext
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import nn
 
+from trainer.memory import STATES_AT_ONCE
 from trainer.packing import PackedTitles, tree_mask
 from trainer.trunk import Trunk
-
-_STATES_AT_ONCE: Final = (256, 4096)
-"""Whose logits are there at once: on a CPU, on a GPU."""
 
 
 def score_titles(model: Any, packed: PackedTitles, trunk: Trunk | None = None) -> torch.Tensor:
@@ -85,16 +83,16 @@ class _FrozenHead(torch.autograd.Function):  # type: ignore[misc]
         wants_gradient = ctx.needs_input_grad[0]
         expected = torch.empty_like(states) if wants_gradient else None  # (U, E): softmax(W state) W
         log_probs = states.new_empty(len(targets), dtype=torch.float32)
-        chunk = _STATES_AT_ONCE[states.device.type == "cuda"]
-        logits = states.new_empty(min(chunk, len(states)), len(weight))
-        for start in range(0, len(states), chunk):
-            some = states[start : start + chunk]
+        logits = states.new_empty(min(STATES_AT_ONCE, len(states)), len(weight))
+        for start in range(0, len(states), STATES_AT_ONCE):
+            stop = start + STATES_AT_ONCE
+            some = states[start:stop]
             scores = torch.mm(some, weight.T, out=logits[: len(some)]).float()  # on a CPU in float32: no copy
             scores -= scores.logsumexp(-1, keepdim=True)
-            here = ((which >= start) & (which < start + chunk)).nonzero()[:, 0]
+            here = ((which >= start) & (which < stop)).nonzero()[:, 0]
             log_probs[here] = scores[which[here] - start, targets[here]]
             if expected is not None:
-                torch.mm(scores.exp_().to(weight.dtype), weight, out=expected[start : start + chunk])
+                torch.mm(scores.exp_().to(weight.dtype), weight, out=expected[start:stop])
         if expected is not None:
             ctx.save_for_backward(weight[targets] - expected[which], which)
             ctx.num_states = len(states)

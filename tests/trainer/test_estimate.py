@@ -12,7 +12,7 @@ from trainer.estimate import JobEstimate, estimate_job, read_shape, work_of_step
 from trainer.examples import ExampleConfig, make_training_examples
 from trainer.memory import ModelShape
 
-SMOLLM2 = ModelShape(134_515_008, 4_884_480, 30, 9, 576, 49_152, 192)
+SMOLLM2 = ModelShape(134_515_008, 4_884_480, 30, 9, 576, 49_152, 192, 30)
 TASKS = [
     RankingTask(
         task_id=f"t{n}",
@@ -38,7 +38,7 @@ def estimate(config: JobConfig, **changes: Any) -> JobEstimate:
 def test_the_shape_of_the_toy_model_is_what_peft_makes_of_it(toy_model_dir: Path) -> None:
     shape = read_shape(toy_model_dir, 60_000, job(lora={"rank": 4}))
     per_layer = 4 * (2 * (48 + 48) + 2 * (48 + 24) + 2 * (48 + 96) + (96 + 48))
-    assert shape == ModelShape(60_000, 2 * per_layer, 2, 4, 48, shape.vocabulary, 24)
+    assert shape == ModelShape(60_000, 2 * per_layer, 2, 4, 48, shape.vocabulary, 24, 2)
     assert read_shape(toy_model_dir, 60_000, job(lora=None)).num_trained == 60_000
 
 
@@ -80,4 +80,35 @@ def test_an_earlier_job_says_how_long_it_takes() -> None:
     typical = estimate(config).prompt_tokens
     known = estimate(config, seconds_per_weight=0.01)
     assert known.is_from_earlier_job
-    assert known.seconds_per_step == pytest.approx(0.01 * work_of_step(config, typical).weight, rel=0.02)
+    assert known.seconds_per_step == pytest.approx(0.01 * work_of_step(config, typical, 1.0).weight, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["titles", "ppo-exclusions", "sft", "ppo"])
+def test_fewer_trained_layers_cost_less(kind: str) -> None:
+    """A third of the layers: no backward pass through the others, and whole pools are read through those once for a rollout."""
+    everything = estimate(job(kind, lora={"kept_gb": 0.001}))
+    third = estimate_job(
+        job(kind, lora={"last_layers": 10, "kept_gb": 0.001}),
+        SMOLLM2._replace(num_backward_layers=10),
+        EXAMPLES,
+        bytes_per_weight=2,
+    )
+    assert third.memory.activations == pytest.approx(everything.memory.activations / 3)
+    assert third.memory.attention == pytest.approx(everything.memory.attention / 3)
+    assert 1 / 3 < third.seconds / everything.seconds < 0.9
+    is_over_titles = kind in ("titles", "ppo-exclusions")
+    assert (everything.memory.trunk, third.memory.trunk) == (0, 1_000_000 if is_over_titles else 0)
+
+
+def test_what_is_kept_of_the_trunk_is_no_more_than_there_is() -> None:
+    config = job(lora={"last_layers": 10, "kept_gb": 8}, examples={"num_examples": 100})
+    found = estimate_job(config, SMOLLM2._replace(num_backward_layers=10), EXAMPLES, bytes_per_weight=2)
+    assert found.memory.trunk == pytest.approx(100 * found.prompt_tokens * 576 * 2, rel=0.02)
+
+
+def test_a_frozen_vocabulary_never_lays_out_a_large_batch() -> None:
+    """With an adapter, logits of a few states at a time."""
+    small, large = (estimate(job(optimizer={"batch_size": n})).memory.logits for n in (64, 256))
+    assert small == large == 512 * 49_152 * 12
+    trained = [estimate(job(lora=None, optimizer={"batch_size": n})).memory.logits for n in (64, 256)]
+    assert trained[1] == 4 * trained[0] > large

@@ -17,6 +17,7 @@ SMOLLM2 = ModelShape(
     hidden_size=576,
     vocabulary=49_152,
     kv_size=192,
+    num_backward_layers=30,
 )
 
 FAILURES = [

@@ -118,7 +118,7 @@ def test_no_trunk_where_everything_is_trained_or_nothing_may_be_kept(model: Any,
 @pytest.mark.parametrize("at_once", [1, 3, 1000])
 def test_a_frozen_vocabulary_has_the_gradients_of_autograd(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same head, trained and not; tokens share states, and states are left out, in any order."""
-    monkeypatch.setattr(scoring, "_STATES_AT_ONCE", (at_once, at_once))
+    monkeypatch.setattr(scoring, "STATES_AT_ONCE", at_once)
     torch.manual_seed(0)
     head = torch.nn.Linear(8, 50, bias=False)
     states = torch.randn(7, 8, requires_grad=True)
