@@ -18,6 +18,7 @@ _PAGE: Final = Template("""<!doctype html>
 <script type="module" src="/studio-assets/js/login.js"></script>
 </head>
 <body class="rs-door">
+<script src="/studio-assets/js/colours.js"></script>
 <main>
 <p class="rs-brand"><span class="rs-mark" aria-hidden="true"><i></i><i></i><i></i></span>Ranking Studio</p>
 <h1>$title</h1>

@@ -127,7 +127,8 @@ def _settings(options: argparse.Namespace, placebo: str) -> dict[str, Any]:
     if options.kind == "titles":
         examples |= {"num_examples": 4 * options.max_steps, "small_pools": 0.5}
         optimizer |= {"batch_size": 4}
-    return {"placebo": placebo, "examples": examples, "optimizer": optimizer, "save_every": 1000}
+    settings = {"placebo": placebo, "examples": examples, "optimizer": optimizer, "save_every": 1000}
+    return settings if options.last_layers is None else {**settings, "lora": {"last_layers": options.last_layers}}
 
 
 def _train_ppo(loop: Loop, dataset: str) -> None:
@@ -200,6 +201,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--warm-steps", type=int, default=40, help="steps of the warm start")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--last-layers", type=int, metavar="N", help="train these alone; default: as the preset says")
     parser.add_argument("--candidates", type=int, default=6, help="of a directory of interactions")
     parser.add_argument("--history", type=int, default=3, help="of a directory of interactions")
     return parser

@@ -57,26 +57,30 @@ def new_adapter(config: JobConfig, model: Any) -> LoraConfig | None:
     """The adapter that is to be added, None where there is one or all weights are trained."""
     if config.lora is None or isinstance(model, PeftModel):
         return None
+    last = _last_layers(config, model)
+    modules: Any = config.lora.modules if config.lora.modules == "all-linear" else config.lora.modules.split(",")
     return LoraConfig(
         r=config.lora.rank,
         lora_alpha=config.lora.alpha,
         lora_dropout=0.0,
-        target_modules=config.lora.modules if config.lora.modules == "all-linear" else config.lora.modules.split(","),
-        layers_to_transform=_last_layers(config, model),
+        target_modules=_linear_modules(model) if modules == "all-linear" and last is not None else modules,
+        layers_to_transform=last,
         task_type="CAUSAL_LM",
     )
 
 
 def _last_layers(config: JobConfig, model: Any) -> list[int] | None:
-    """Numbers of the layers that are adapted, None = all. Raises JobError where names of modules are needed for it."""
+    """Numbers of the layers that are adapted, None = all."""
     if config.lora is None or config.lora.last_layers is None:
         return None
-    if config.lora.modules == "all-linear":
-        raise JobError(
-            "lora.last_layers: needs names in lora.modules, such as q_proj,v_proj,gate_proj,up_proj,down_proj"
-        )
     num_layers = model.config.get_text_config().num_hidden_layers
-    return list(range(max(0, num_layers - config.lora.last_layers), num_layers))
+    return list(range(num_layers - config.num_backward_layers(num_layers), num_layers))
+
+
+def _linear_modules(model: Any) -> list[str]:
+    """What PEFT calls `all-linear`, by name: it takes numbers of layers beside names only."""
+    layers = model.get_decoder().layers.named_modules()
+    return sorted({name.rpartition(".")[2] for name, module in layers if isinstance(module, torch.nn.Linear)})
 
 
 def _freeze_lower_layers(config: JobConfig, model: PeftModel) -> None:

@@ -121,6 +121,19 @@ def test_an_adapter_is_trained_further_in_its_last_layers_alone(studio: Studio) 
     assert any("layers.0." in name for name in old)
 
 
+def test_a_new_adapter_can_be_on_the_last_layers_alone(studio: Studio) -> None:
+    """What leaves the others is kept, which changes nothing of what is learnt."""
+    learnt = []
+    for kept_gb in (0.0, 1.0):
+        job = studio.job("ppo-exclusions", max_steps=4, lora={"rank": 4, "last_layers": 1, "kept_gb": kept_gb})
+        state, message = studio.run(job)
+        assert state is JobState.DONE, message
+        learnt.append(weights(newest_checkpoint(job.checkpoints)))
+    anew, kept = learnt
+    assert all("layers.1." in name for name in anew) and any("gate_proj" in name for name in anew)
+    assert all(anew[name].allclose(kept[name], atol=1e-5) for name in anew)
+
+
 def test_provenance_says_what_a_checkpoint_came_from(studio: Studio) -> None:
     job = studio.job("sft", max_steps=2)
     studio.run(job)
