@@ -4,8 +4,9 @@
     python -m trainer.recipe make reasoner --from DIRECTORY --out WORK   # run again, it goes on
 
 `ranker` decides by likelihood. It reads what people chose in a row (kind `sft`, teach `likelihood`), and then compares whole pools
-(kind `titles`), first those with one item that was chosen, then many more with several. `reasoner` writes a reason and an answer. It imitates rationales (kind `sft`), and is then rewarded for its exclusions
-(kind `ppo`). `data RECIPE` alone writes the tasks and the configurations of the jobs, for `python launch.py train`, and `ship
+(kind `titles`), first those with one item that was chosen, then many more with several; last it learns in its upper layers which language models are
+typically best for a kind of question, and is held to what it says of everything else. `reasoner` writes a reason and an answer. It imitates
+rationales (kind `sft`), and is then rewarded for its exclusions (kind `ppo`). `data RECIPE` alone writes the tasks and the configurations of the jobs, for `python launch.py train`, and `ship
 CHECKPOINT` puts an adapter into assets/.
 
 Reads the training side (80% of the users or queries, by a hash of their ids) of public raw files below DIRECTORY and nothing
@@ -23,13 +24,15 @@ from typing import Any, Final
 
 from ranker.datasets import dump_tasks, import_source
 from ranker.errors import JobError, RankingStudioError
-from ranker.schema import RankingTask, Record
+from ranker.schema import Correction, CorrectionKind, RankingTask, Record
 from trainer.checkpoints import PROVENANCE, newest_checkpoint, read_provenance
 from trainer.config import read_config
+from trainer.corrections import dump_corrections
 from trainer.examples import is_held_out
 from trainer.fetch import SMOLLM2
 from trainer.jobs import Job, Jobs, JobState
 from trainer.modelcards import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from trainer.orders import tiers_of_labels
 from trainer.registry import BASE_MODEL, SHIPPED, SHIPPED_MODEL, Registry
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,9 @@ class Share(Record):
     options: Mapping[str, Any] = {}
     num_tasks: int | None = None
     """None = all."""
+    is_said: bool = False
+    """The best of its relevance are written as corrections, and its tasks without a label: a penalty on leaving the policy at the start is for
+    what is replayed, not for these."""
 
 
 class Stage(Record):
@@ -156,6 +162,51 @@ _COMPARING_SEVERAL: Final = Stage(
         "save_every": 250,
     },
 )
+_NUM_SAID: Final = 3
+"""Places of an order that are told apart; the rest is tied, because who is best decides."""
+_NINE: Final = {"history": 10, "num_candidates": 9}
+
+
+def _typical(scenario: str, num_tasks: int) -> Share:
+    """Questions of a scenario with the models that are most often among the best for their kind."""
+    return Share(
+        name=f"typical-{scenario}",
+        folder="routing/llmrouter_9llm",
+        recipe=f"router-{scenario}",
+        options={"relevance": "typical"},
+        num_tasks=num_tasks,
+        is_said=True,
+    )
+
+
+_ROUTING: Final = Stage(
+    name="routing",
+    shares=(
+        _typical("performance", 850),
+        _typical("balance", 280),
+        _typical("cost", 280),
+        _windows("movies-1m-9", MOVIES_1M, 90, **_NINE),
+        _windows("movies-100k-9", MOVIES_100K, 40, **_NINE),
+        _windows("games-9", GAMES, 60, **_NINE),
+        _windows("music-9", MUSIC, 60, **_NINE),
+        Share(name="some-passage-5", folder="passage/msmarco_dev_lists", recipe="passage-5", num_tasks=12),
+    ),
+    config={
+        "kind": "titles",
+        "titles": {"loss": "pairs", "answer": "likelihood", "kl_weight": 2.0},
+        "examples": {"num_examples": 7_040, "min_pool": 9, "max_pool": 9, "correction_share": 0.8, **_ANY_OTHERS},
+        "lora": {"rank": 32, "alpha": 64, "last_layers": 4, "kept_gb": 4.0},
+        "optimizer": {
+            "learning_rate": 4e-4,
+            "schedule": "linear",
+            "warmup_steps": 20,
+            "batch_size": 16,
+            "max_steps": 440,
+        },
+        "max_prompt_tokens": 700,
+        "save_every": 110,
+    },
+)
 _SMALL_POOL: Final = {"history": 10, "num_candidates": 8}
 _WORDS: Final = (
     _windows("movies-1m-8", MOVIES_1M, 2_400, **_SMALL_POOL),
@@ -204,7 +255,7 @@ _EXCLUDING: Final = Stage(
     },
 )
 RECIPES: Final[Mapping[str, tuple[Stage, ...]]] = {
-    "ranker": (_READING, _COMPARING, _COMPARING_SEVERAL),
+    "ranker": (_READING, _COMPARING, _COMPARING_SEVERAL, _ROUTING),
     "reasoner": (_IMITATING, _EXCLUDING),
 }
 
@@ -233,24 +284,52 @@ def _is_for_choosing(share: Share, task: RankingTask) -> bool:
 
 
 def write_data(recipe: str, directory: Path, out: Path) -> None:
-    """Draw the tasks of every share and write them, and the jobs' configurations, below `out`."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Write the data of every stage below `out`."""
     for stage in RECIPES[recipe]:
-        for share in stage.shares:
-            if (out / f"{share.name}.jsonl").is_file():
-                continue
-            tasks = draw_tasks(share, directory)
-            dump_tasks(tasks, out / f"{share.name}.jsonl")
-            log.info("%s: %d tasks", share.name, len(tasks))
-        config_path(stage, out).write_text(json.dumps(make_job(stage), indent=2) + "\n", encoding="utf-8")
+        write_stage(stage, directory, out)
+
+
+def write_stage(stage: Stage, directory: Path, out: Path) -> None:
+    """Draw the tasks of every share that is not there yet, and write them and the job's configuration below `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    for share in stage.shares:
+        if (out / f"{share.name}.jsonl").is_file():
+            continue
+        tasks = draw_tasks(share, directory)
+        if share.is_said:
+            dump_corrections(map(say_best, tasks), out / _said_file(share))
+            tasks = [t.model_copy(update={"relevance": {}}) for t in tasks]
+        dump_tasks(tasks, out / f"{share.name}.jsonl")
+        log.info("%s: %d tasks", share.name, len(tasks))
+    config_path(stage, out).write_text(json.dumps(make_job(stage), indent=2) + "\n", encoding="utf-8")
+
+
+def say_best(task: RankingTask) -> Correction:
+    """The best of a task's relevance, one after another, before all others, as somebody would say it."""
+    tiers = tiers_of_labels(task)
+    rest = [i for tier in tiers[_NUM_SAID:] for i in tier]
+    order = [list(tier) for tier in tiers[:_NUM_SAID]] + ([rest] if rest else [])
+    return Correction(
+        correction_id=f"said/{task.task_id}",
+        task_id=task.task_id,
+        kind=CorrectionKind.RANKING,
+        author="trainer.recipe",
+        created_at="2026-11-27T00:00:00+00:00",
+        payload={"order": order},
+    )
+
+
+def _said_file(share: Share) -> str:
+    return f"{share.name}-said.jsonl"
 
 
 def make_job(stage: Stage) -> dict[str, Any]:
     """The configuration of a stage's job."""
+    said = [_said_file(share) for share in stage.shares if share.is_said]
     return {
         "name": stage.name,
         "model": BASE_MODEL,
-        "data": {"tasks": [f"{share.name}.jsonl" for share in stage.shares]},
+        "data": {"tasks": [f"{share.name}.jsonl" for share in stage.shares], "corrections": said},
         "log_every": 10,
         "measured": 0,
         "compared": 0,
@@ -311,17 +390,23 @@ def ship(checkpoint: Path, target: Path) -> None:
     adapter = json.loads((checkpoint / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     adapter["base_model_name_or_path"] = provenance.base_model
     (target / ADAPTER_CONFIG).write_text(json.dumps(adapter, indent=2) + "\n", encoding="utf-8")
-    data = {**provenance.config["data"], "tasks": sorted(provenance.data_sha256)}
+    data = {name: [Path(file).name for file in files] for name, files in provenance.config["data"].items()}
     before = provenance.config.get("start_from")
-    earlier = f"{Path(before).parts[-3]}/{Path(before).name}" if before else None  # job/checkpoint
+    earlier = _name_adapter(Path(before)) if before else None
     shipped = provenance.model_copy(
         update={
             "base_directory": SMOLLM2.requirement,
             "base_sha256": None,  # hangs on the version of transformers that wrote the base's config
+            "correction_ids": (),  # nobody's: the recipe's own, whose file is named
             "config": {**provenance.config, "data": data, "start_from": earlier},
         }
     )
     (target / PROVENANCE).write_text(shipped.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _name_adapter(path: Path) -> str:
+    """JOB/checkpoint-N, or the name of the registered model that the adapter is of."""
+    return f"{path.parts[-3]}/{path.name}" if path.parent.name == "checkpoints" else path.parent.name
 
 
 def main(arguments: list[str]) -> int:

@@ -7,12 +7,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ranker.datasets import load_tasks
 from ranker.elimination import AnswerFormat
 from ranker.errors import UsageError
 from trainer.checkpoints import Provenance, read_provenance
-from trainer.config import make_config
+from trainer.config import make_config, read_config
+from trainer.corrections import load_corrections
+from trainer.examples import make_training_examples
 from trainer.modelcards import ModelCard, write_card
-from trainer.recipe import RECIPES, draw_tasks, make_job, ship
+from trainer.recipe import RECIPES, Share, Stage, draw_tasks, make_job, ship, write_stage
 from trainer.registry import BASE_MODEL, REASONER, SHIPPED_MODEL, Registry
 
 PROVENANCE = Provenance(
@@ -25,7 +28,7 @@ PROVENANCE = Provenance(
     config={
         "kind": "sft",
         "start_from": "/somewhere/jobs/20261124-000000-ffff/checkpoints/checkpoint-7",
-        "data": {"tasks": ["/somewhere/films.jsonl"], "corrections": []},
+        "data": {"tasks": ["/somewhere/films.jsonl"], "corrections": ["/somewhere/said.jsonl"]},
     },
     prompt_version="elimination-1",
     code_version="abc",
@@ -65,7 +68,39 @@ def test_who_is_kept_for_choosing_is_in_no_stage(tmp_path: Path) -> None:
     shares = [s for stages in RECIPES.values() for stage in stages for s in stage.shares if s.folder.endswith("100k")]
     read = {user_of(t.task_id) for share in shares for t in draw_tasks(share, tmp_path)}
     kept = {user_of(t.task_id) for share in shares for t in draw_tasks(share, tmp_path, is_for_choosing=True)}
-    assert len(shares) == 5 and kept and len(read) > 10 * len(kept) and not read & kept
+    assert len(shares) == 6 and kept and len(read) > 10 * len(kept) and not read & kept
+
+
+def test_what_is_typical_is_said_and_not_replayed(tmp_path: Path) -> None:
+    """Tasks of a share that is said have no label; a correction of each tells its three best apart, and the rest is tied."""
+    folder = tmp_path / "routing" / "llmrouter_9llm"
+    folder.mkdir(parents=True)
+    models = [f"m{k}" for k in range(6)]
+    (folder / "llm_candidates.json").write_text(json.dumps({m: {"size": "1B", "feature": m} for m in models}))
+    lines = [
+        {"task_name": "math", "metric": "em", "query": f"What is {n} + 1?", "split": "train",
+         "scores": {m: float(k <= n % 6) for k, m in enumerate(models)}}
+        for n in range(60)
+    ]  # fmt: skip
+    (folder / "router_scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    share = Share(
+        name="typical-performance",
+        folder="routing/llmrouter_9llm",
+        recipe="router-performance",
+        options={"relevance": "typical"},
+        is_said=True,
+    )
+    stage = Stage(name="one", shares=(share,), config={"kind": "titles"})
+    write_stage(stage, tmp_path, tmp_path / "out")
+    tasks = {t.task_id: t for t in load_tasks(tmp_path / "out" / "typical-performance.jsonl")}
+    said = list(load_corrections(tmp_path / "out" / "typical-performance-said.jsonl"))
+    assert len(said) == len(tasks) > 20 and {c.task_id for c in said} == tasks.keys()
+    assert not any(t.relevance for t in tasks.values())
+    assert {json.dumps(c.payload["order"][:3]) for c in said} == {'[["m0"], ["m1"], ["m2"]]'}
+    assert all(sorted(c.payload["order"][3]) == ["m3", "m4", "m5"] for c in said)
+    config = read_config(tmp_path / "out" / "one.yaml")
+    examples = make_training_examples(tasks.values(), said, config.examples)
+    assert examples.train and all(e.source == "correction" for e in examples.train)
 
 
 def user_of(task_id: str) -> str:
