@@ -4,10 +4,11 @@
     python -m trainer.recipe make reasoner --from DIRECTORY --out WORK   # run again, it goes on
 
 `ranker` decides by likelihood. It reads what people chose in a row (kind `sft`, teach `likelihood`), and then compares whole pools
-(kind `titles`), first those with one item that was chosen, then many more with several; last it learns in its upper layers which language models are
-typically best for a kind of question, and is held to what it says of everything else. `reasoner` writes a reason and an answer. It imitates
-rationales (kind `sft`), and is then rewarded for its exclusions (kind `ppo`). `data RECIPE` alone writes the tasks and the configurations of the jobs, for `python launch.py train`, and `ship
-CHECKPOINT` puts an adapter into assets/.
+(kind `titles`), first those with one item that was chosen, then many more with several. `reasoner` writes a reason and an answer. It imitates
+rationales (kind `sft`), and is then rewarded for its exclusions (kind `ppo`). `routing` is no adapter that we ship: it goes on from the shipped
+ranker and learns in its upper layers which language models are typically best for a kind of question, which costs films and games a point or two
+(`trainer/NOTES.md`). `data RECIPE` alone writes the tasks and the configurations of the jobs, for `python launch.py train`, and `ship CHECKPOINT`
+puts an adapter into assets/.
 
 Reads the training side (80% of the users or queries, by a hash of their ids) of public raw files below DIRECTORY and nothing
 of the test side. The amounts are for a GPU: some eight minutes each on a large one, a day or more on two cores.
@@ -192,6 +193,7 @@ _ROUTING: Final = Stage(
         Share(name="some-passage-5", folder="passage/msmarco_dev_lists", recipe="passage-5", num_tasks=12),
     ),
     config={
+        "model": SHIPPED_MODEL,
         "kind": "titles",
         "titles": {"loss": "pairs", "answer": "likelihood", "kl_weight": 2.0},
         "examples": {"num_examples": 7_040, "min_pool": 9, "max_pool": 9, "correction_share": 0.8, **_ANY_OTHERS},
@@ -255,8 +257,9 @@ _EXCLUDING: Final = Stage(
     },
 )
 RECIPES: Final[Mapping[str, tuple[Stage, ...]]] = {
-    "ranker": (_READING, _COMPARING, _COMPARING_SEVERAL, _ROUTING),
+    "ranker": (_READING, _COMPARING, _COMPARING_SEVERAL),
     "reasoner": (_IMITATING, _EXCLUDING),
+    "routing": (_ROUTING,),
 }
 
 
