@@ -139,7 +139,9 @@ def test_what_was_handed_in_takes_no_changes_while_the_next_task_is_asked_for(pa
     held: list[Route] = []
     page.route("**/api/desk/next", lambda route: held.append(route))
     open_correct(page, studio, "too-fast")
+    expect(grip(page, "Alpha")).to_be_focused()
     page.keyboard.press("Alt+ArrowDown")
+    see_order(page, "B", "A", "C", "D", "E")
     page.keyboard.press("Enter")
     see_said(page, "Handed in.")
     page.keyboard.press("Alt+ArrowUp")
