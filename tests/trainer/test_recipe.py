@@ -15,8 +15,9 @@ from trainer.config import make_config, read_config
 from trainer.corrections import load_corrections
 from trainer.examples import make_training_examples
 from trainer.modelcards import ModelCard, write_card
-from trainer.recipe import RECIPES, Share, Stage, draw_tasks, make_job, ship, write_stage
+from trainer.recipe import draw_tasks, make_job, ship, write_stage
 from trainer.registry import BASE_MODEL, REASONER, SHIPPED_MODEL, Registry
+from trainer.stages import RECIPES, Share, Stage
 
 PROVENANCE = Provenance(
     job_id="20261125-000000-abcd",
