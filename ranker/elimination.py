@@ -34,7 +34,7 @@ from ranker.events import (
     StepStarted,
     TraceFinished,
 )
-from ranker.prompts import ADAPTIVE_VERSION, BLOCK_VERSION, PROMPT_VERSION
+from ranker.prompts import BLOCK_VERSION, PROMPT_VERSION
 from ranker.schema import Ask, Decider, EliminationStep, Mode, Outcome, RankingTask, RankingTrace, Totals, make_ranking
 
 __all__ = [
@@ -67,7 +67,7 @@ _DECIDE: Final[Mapping[Mode, Decide]] = {
     Mode.DIRECT: order_all,
     Mode.FIRST_TOKEN: order_by_label,
 }
-_VERSIONS: Final[Mapping[Mode, str]] = {Mode.FIXED_BLOCK: BLOCK_VERSION, Mode.ADAPTIVE: ADAPTIVE_VERSION}
+_VERSIONS: Final[Mapping[Mode, str]] = {Mode.FIXED_BLOCK: BLOCK_VERSION, Mode.ADAPTIVE: BLOCK_VERSION}
 
 
 def make_presentation_order(task: RankingTask, seed: int) -> tuple[str, ...]:

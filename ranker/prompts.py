@@ -13,11 +13,8 @@ from ranker.backends.base import Prompt
 from ranker.schema import Ask, Candidate, Domain, RankingTask
 
 PROMPT_VERSION: Final = "elimination-1"
-BLOCK_VERSION: Final = "elimination-2"
-"""Of `render_fixed_exclusion`, whose prompts have changed since."""
-ADAPTIVE_VERSION: Final = "elimination-4"
-"""Of what mode `adaptive` asks with it: its look at a large pool asks what every other step asks, and not for the best; a second
-look is at those near the border alone."""
+BLOCK_VERSION: Final = "elimination-5"
+"""Of `render_fixed_exclusion`, and of all that mode `adaptive` asks with it: these prompts have changed since."""
 THOUGHTS_VERSION: Final = "thoughts-1"
 """Of the section that a thought bank puts in front; written behind `PROMPT_VERSION`, with a plus."""
 PROBLEM_VERSION: Final = "reasoning-1"
@@ -160,15 +157,15 @@ def render_fixed_exclusion(
 ) -> Prompt:
     """Ask for the one candidate of `pool` to exclude next (or for the best), with all `candidates` printed once.
 
-    The candidates keep their labels over all steps. They and the answer format belong to the prefix, so that a step costs only
-    its suffix: the labels of `pool` in the order of `candidates`, where somebody is gone, and the question. Ours.
+    The candidates keep their labels over all steps. They, the question and the answer format belong to the prefix, so that a step
+    costs only its suffix: where somebody is gone, the labels of `pool` in the order of `candidates`. Ours.
     """
     in_play = {c.candidate_id for c in pool}
     labels = " ".join(label_of(i) for i, c in enumerate(candidates) if c.candidate_id in in_play)
     state = f"Still in play ({len(pool)}): {labels}" if len(pool) < len(candidates) else "All are still in play."
-    rest = f"{state}\n{_question(task, ask)}"
-    block = "\n".join([_candidate_block(candidates), "", f"A question follows. {_FORMAT}", ""])
-    return _assemble(_shared(task) + "\n\n", block + _BOUNDARY + rest, _ASKED[ask][1], chat_text)
+    question = f"Of the candidates still in play, which is the {_ASKED[ask][0]} likely to be {_criterion(task)}?"
+    block = "\n".join([_candidate_block(candidates), "", question, _FORMAT, ""])
+    return _assemble(_shared(task) + "\n\n", block + _BOUNDARY + state, _ASKED[ask][1], chat_text)
 
 
 def render_likelihoods(task: RankingTask, pool: Sequence[Candidate]) -> tuple[Likelihood, ...]:

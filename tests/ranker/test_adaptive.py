@@ -9,7 +9,7 @@ import pytest
 from ranker.backends.base import GenerateRequest, ScoreRequest, Scores
 from ranker.backends.scripted import ScriptedBackend
 from ranker.elimination import AnswerFormat, RankConfig, TraceFinished, rank, rank_events
-from ranker.prompts import ADAPTIVE_VERSION, BLOCK_VERSION, PROMPT_VERSION
+from ranker.prompts import BLOCK_VERSION, PROMPT_VERSION
 from ranker.schema import Ask, Candidate, Domain, Mode, RankingTask, RankingTrace
 
 Belief = Callable[[str, str], float]
@@ -67,7 +67,7 @@ def test_the_look_asks_what_every_step_asks(ask: Ask) -> None:
     trace, backend = adaptive(12, likes_high_numbers, ask=ask)
     asked = {"most likely" in text for text in [trace.steps[0].prompt, *backend.thoughts]}
     assert asked == {ask is Ask.BEST}
-    assert trace.prompt_version == ADAPTIVE_VERSION + ("+best" if ask is Ask.BEST else "")
+    assert trace.prompt_version == BLOCK_VERSION + ("+best" if ask is Ask.BEST else "")
 
 
 @pytest.mark.parametrize("ask", Ask)
