@@ -4,14 +4,13 @@
     python -m trainer.recipe make reasoner --from DIRECTORY --out WORK   # run again, it goes on
 
 `ranker` decides by likelihood. It reads what people chose in a row (kind `sft`, teach `likelihood`), and then compares whole pools
-(kind `titles`), first those with one item that was chosen, then many more with several. `reasoner` writes a reason and an answer. It imitates
-rationales (kind `sft`), and is then rewarded for its exclusions (kind `ppo`). `routing` is no adapter that we ship: it goes on from the shipped
-ranker and learns in its upper layers which language models are typically best for a kind of question, which costs films and games a point or two
-(`trainer/NOTES.md`). `data RECIPE` alone writes the tasks and the configurations of the jobs, for `python launch.py train`, and `ship CHECKPOINT`
-puts an adapter into assets/.
+(kind `titles`), first those with one item that was chosen, then many more with several; last, its upper layers learn which language models are
+typically best for a kind of question, and three quarters of that way are gone (`trainer/NOTES.md`). `reasoner` writes a reason and an answer. It
+imitates rationales (kind `sft`), and is then rewarded for its exclusions (kind `ppo`). `data RECIPE` alone writes the tasks and the configurations
+of the jobs, for `python launch.py train`, and `ship CHECKPOINT` puts an adapter into assets/.
 
 Reads the training side (80% of the users or queries, by a hash of their ids) of public raw files below DIRECTORY and nothing
-of the test side. The amounts are for a GPU: some eight minutes each on a large one, a day or more on two cores.
+of the test side. The amounts are for a GPU: some eight minutes each on a large one, a day or more on two cores (the last stage of the ranker: an hour).
 """
 
 import argparse
@@ -140,8 +139,8 @@ def make(recipe: str, directory: Path, work: Path) -> None:
     jobs = Jobs(work / "jobs" / recipe, models_dir=work / "models")
     checkpoint: Path | None = None
     for stage in stages:
-        checkpoint = _finish(jobs, stage, config_path(stage, work), checkpoint)
-        ship(checkpoint, work / "assets" / recipe / stage.name)
+        before, checkpoint = checkpoint, _finish(jobs, stage, config_path(stage, work), checkpoint)
+        ship(checkpoint, work / "assets" / recipe / stage.name, before=before, way=stage.way)
 
 
 def _finish(jobs: Jobs, stage: Stage, config: Path, before: Path | None) -> Path:
@@ -160,17 +159,31 @@ def _finish(jobs: Jobs, stage: Stage, config: Path, before: Path | None) -> Path
     return checkpoint
 
 
-def ship(checkpoint: Path, target: Path) -> None:
+def ship(checkpoint: Path, target: Path, *, before: Path | None = None, way: float = 1.0) -> None:
     """Copy what an adapter needs, in bfloat16 and without paths of this machine.
+
+    Args:
+        checkpoint: of the job.
+        target: the directory to write.
+        before: the adapter that the job began with, where it is not gone all of the `way` from there to the checkpoint.
+        way: between 0 (`before`) and 1 (the checkpoint); of each of the two factors of a layer, not of their product.
 
     Raises:
         CheckpointError: if the checkpoint does not say what it came from.
+        JobError: if the adapter before it has other weights than the checkpoint.
     """
     from safetensors.torch import load_file, save_file
 
     provenance = read_provenance(checkpoint)
     target.mkdir(parents=True, exist_ok=True)
     weights = load_file(checkpoint / ADAPTER_WEIGHTS)
+    if way < 1:
+        start = {} if before is None else load_file(before / ADAPTER_WEIGHTS)
+        if {name: w.shape for name, w in start.items()} != {name: w.shape for name, w in weights.items()}:
+            raise JobError(
+                f"{checkpoint}: is not of the same form as {before}: give the adapter that the job began with"
+            )
+        weights = {name: start[name].float().lerp(w.float(), way) for name, w in weights.items()}
     save_file({name: w.bfloat16().contiguous() for name, w in weights.items()}, target / ADAPTER_WEIGHTS)
     adapter = json.loads((checkpoint / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     adapter["base_model_name_or_path"] = provenance.base_model
@@ -184,6 +197,7 @@ def ship(checkpoint: Path, target: Path) -> None:
             "base_sha256": None,  # hangs on the version of transformers that wrote the base's config
             "correction_ids": (),  # nobody's: the recipe's own, whose file is named
             "config": {**provenance.config, "data": data, "start_from": earlier},
+            "way": way,
         }
     )
     (target / PROVENANCE).write_text(shipped.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -208,6 +222,8 @@ def main(arguments: list[str]) -> int:
     shipping = actions.add_parser("ship", help="put the adapter of a checkpoint into assets/")
     shipping.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     shipping.add_argument("--to", type=Path, default=SHIPPED[SHIPPED_MODEL], metavar="DIRECTORY")
+    shipping.add_argument("--before", type=Path, metavar="ADAPTER", help="what the job began with, for --way")
+    shipping.add_argument("--way", type=float, default=1.0, help="how far to go from there to the checkpoint (0 to 1)")
     options = parser.parse_args(arguments)
     try:
         if options.action == "make":
@@ -215,7 +231,7 @@ def main(arguments: list[str]) -> int:
         elif options.action == "data":
             write_data(options.recipe, options.source, options.out)
         else:
-            ship(options.checkpoint, options.to)
+            ship(options.checkpoint, options.to, before=options.before, way=options.way)
     except RankingStudioError as error:
         log.error("trainer.recipe: %s", error)
         return 1

@@ -1,10 +1,11 @@
 """The stages of the recipes: which data, how much of it, and what a job is told. `trainer.recipe` draws and trains. Ours."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from pydantic import Field
 
 from ranker.schema import Record
-from trainer.registry import SHIPPED_MODEL
 
 
 class Share(Record):
@@ -27,6 +28,9 @@ class Stage(Record):
     name: str
     shares: tuple[Share, ...]
     config: Mapping[str, Any]
+    way: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """How far to go from the adapter that it began with to the one that it ended with: the factors that are shipped lie between them
+    (of the last stage only). What was learnt before is kept better than by all of the way (Wortsman et al. 2022)."""
 
 
 MOVIES_1M: Final = {"folder": "movies/ml-1m", "recipe": "rec-movie"}
@@ -156,8 +160,8 @@ _ROUTING: Final = Stage(
         _windows("music-9", MUSIC, 60, **_NINE),
         Share(name="some-passage-5", folder="passage/msmarco_dev_lists", recipe="passage-5", num_tasks=12),
     ),
+    way=0.75,
     config={
-        "model": SHIPPED_MODEL,
         "kind": "titles",
         "titles": {"loss": "pairs", "answer": "likelihood", "kl_weight": 2.0},
         "examples": {"num_examples": 7_040, "min_pool": 9, "max_pool": 9, "correction_share": 0.8, **_ANY_OTHERS},
@@ -221,7 +225,6 @@ _EXCLUDING: Final = Stage(
     },
 )
 RECIPES: Final[Mapping[str, tuple[Stage, ...]]] = {
-    "ranker": (_READING, _COMPARING, _COMPARING_SEVERAL),
+    "ranker": (_READING, _COMPARING, _COMPARING_SEVERAL, _ROUTING),
     "reasoner": (_IMITATING, _EXCLUDING),
-    "routing": (_ROUTING,),
 }

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from ranker.datasets import load_tasks
 from ranker.elimination import AnswerFormat
-from ranker.errors import UsageError
+from ranker.errors import JobError, UsageError
 from trainer.checkpoints import Provenance, read_provenance
 from trainer.config import make_config, read_config
 from trainer.corrections import load_corrections
@@ -53,7 +53,8 @@ def shipped(tmp_path: Path) -> Path:
 def test_every_stage_is_a_job_that_can_be_read(stage) -> None:
     config = make_config(make_job(stage))
     assert config.examples.held_out_share == 0
-    assert config.model == (SHIPPED_MODEL if stage in RECIPES["routing"] else BASE_MODEL)
+    assert config.model == BASE_MODEL
+    assert stage.way == 1 or stage is next(stages[-1] for stages in RECIPES.values() if stage in stages)
     assert len({share.name for share in stage.shares}) == len(stage.shares) == len(config.data.tasks)
 
 
@@ -125,6 +126,21 @@ def test_what_is_shipped_names_no_path_and_keeps_the_weights(shipped: Path) -> N
     assert read_provenance(shipped).config["start_from"] == "20261124-000000-ffff/checkpoint-7"
     weights = load_file(shipped / "adapter_model.safetensors")["a"]
     assert weights.dtype is torch.bfloat16 and weights.tolist() == [[0.5, 1.25]]
+
+
+def test_part_of_the_way_is_shipped(shipped: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint-9"
+    before = tmp_path / "before"
+    before.mkdir()
+    save_file({"a": torch.tensor([[1.5, 1.25]])}, before / "adapter_model.safetensors")
+    ship(checkpoint, shipped, before=before, way=0.75)
+    assert load_file(shipped / "adapter_model.safetensors")["a"].tolist() == [[0.75, 1.25]]
+    assert read_provenance(shipped).way == 0.75
+    for other in (None, {"b": torch.tensor([[1.0, 1.0]])}, {"a": torch.tensor([[1.0]])}):
+        if other is not None:
+            save_file(other, before / "adapter_model.safetensors")
+        with pytest.raises(JobError, match="not of the same form"):
+            ship(checkpoint, shipped, before=None if other is None else before, way=0.75)
 
 
 def test_the_shipped_adapter_is_the_default_until_another_is_promoted(shipped: Path, tmp_path: Path) -> None:
