@@ -43,9 +43,9 @@ class Lora(Record):
     rank: Annotated[int, Field(ge=1, le=512)] = 16
     alpha: Annotated[float, Field(gt=0)] = 32.0
     modules: str = "all-linear"
-    last_layers: Annotated[int, Field(ge=1)] | None = None
+    last_layers: Annotated[int, Field(ge=0)] | None = None
     """Train only so many of the last layers, of a new adapter or of one to start from, which saves the backward pass through the
-    others; None = all."""
+    others; 0 or None = all."""
     kept_gb: Annotated[float, Field(ge=0)] = 2.0
     """Most memory of a process for what leaves the layers below, which is computed once for each text (kinds that decide over titles, and
     the model families that our own forward pass knows); what does not fit is computed anew each time, 0 = everything."""

@@ -71,7 +71,7 @@ def new_adapter(config: JobConfig, model: Any) -> LoraConfig | None:
 
 def _last_layers(config: JobConfig, model: Any) -> list[int] | None:
     """Numbers of the layers that are adapted, None = all."""
-    if config.lora is None or config.lora.last_layers is None:
+    if config.lora is None or not config.lora.last_layers:
         return None
     num_layers = model.config.get_text_config().num_hidden_layers
     return list(range(num_layers - config.num_backward_layers(num_layers), num_layers))
@@ -85,7 +85,7 @@ def _linear_modules(model: Any) -> list[str]:
 
 def _freeze_lower_layers(config: JobConfig, model: PeftModel) -> None:
     """Leave an adapter that is loaded as it is below the last layers that the config names: no gradients go there."""
-    if config.lora is None or config.lora.last_layers is None:
+    if config.lora is None or not config.lora.last_layers:
         return
     layers = model.get_base_model().base_model.layers
     for layer in layers[: -config.lora.last_layers]:

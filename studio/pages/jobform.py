@@ -35,6 +35,7 @@ _NUMBERS: Final = (
     ("examples.correction_share", "Share of corrections", "The rest replays tasks with labels, against forgetting."),
     ("ppo.max_completion_tokens", "Tokens of a completion", "PPO and GRPO; and the thought when it is compared."),
     ("compared", "Tasks to compare", "Of each held-out set, ranked before and after."),
+    ("lora.last_layers", "Last layers that learn", "Of the adapter; 0 = all. Fewer are faster."),
 )
 """(field of the config, label, help)."""
 
@@ -59,11 +60,12 @@ class JobForm:
                     [], label="Model to train", info="A promoted model is trained on.", elem_id="job-model"
                 )
             self._lay_out_material()
-            self.numbers = [
-                *self._lay_out_numbers(config, _NUMBERS[:4]),
-                *self._lay_out_numbers(config, _NUMBERS[4:]),
-            ]
+            self.numbers = []
+            for start in (0, 4):
+                with gr.Row(elem_classes=["rs-fields", "is-four"]):
+                    self.numbers += self._lay_out_numbers(config, _NUMBERS[start : start + 4])
             with gr.Row(elem_classes=["rs-fields"]):
+                self.numbers += self._lay_out_numbers(config, _NUMBERS[8:])
                 self.placebo = gr.Dropdown(
                     _PLACEBOS,
                     value="none",
@@ -84,13 +86,10 @@ class JobForm:
             self.start = gr.Button("Start", variant="primary", elem_id="job-start")
 
     def _lay_out_numbers(self, config: JobConfig, fields: Sequence[tuple[str, str, str]]) -> list[gr.Number]:
-        with gr.Row(elem_classes=["rs-fields", "is-four"]):
-            return [
-                gr.Number(
-                    value=_value(config, field), label=label, info=words, elem_id=f"job-{field.replace('.', '-')}"
-                )
-                for field, label, words in fields
-            ]
+        return [
+            gr.Number(value=_value(config, field), label=label, info=words, elem_id=f"job-{field.replace('.', '-')}")
+            for field, label, words in fields
+        ]
 
     def _lay_out_material(self) -> None:
         with gr.Row(elem_classes=["rs-fields"]):
@@ -183,7 +182,8 @@ class JobForm:
         for (field, label, _), value in zip(_NUMBERS, numbers, strict=True):
             if value is None:
                 raise UsageError(f"job: {label.lower()}: empty: write a number")
-            settings = overlay(settings, _nested(field, _number(value, _value(config, field))))
+            if value != _value(config, field):
+                settings = overlay(settings, _nested(field, _number(value, _value(config, field))))
         return JobRequest(
             preset=str(preset),
             material=MaterialRequest(
@@ -225,8 +225,8 @@ def _config_of(preset: str) -> JobConfig:
 def _value(config: JobConfig, field: str) -> Any:
     value: Any = config
     for name in field.split("."):
-        value = getattr(value, name)
-    return value
+        value = getattr(value, name, None)
+    return value or 0  # None: of layers all, and all weights where there is no adapter
 
 
 def _number(value: float, like: Any) -> Any:

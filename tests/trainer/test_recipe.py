@@ -10,14 +10,16 @@ from safetensors.torch import load_file, save_file
 from ranker.datasets import load_tasks
 from ranker.elimination import AnswerFormat
 from ranker.errors import JobError, UsageError
-from trainer.checkpoints import Provenance, read_provenance
+from trainer import recipe
+from trainer.checkpoints import Provenance, newest_checkpoint, read_provenance
 from trainer.config import make_config, read_config
 from trainer.corrections import load_corrections
 from trainer.examples import make_training_examples
+from trainer.jobs import Jobs
 from trainer.modelcards import ModelCard, write_card
 from trainer.recipe import draw_tasks, make_job, ship, write_stage
 from trainer.registry import BASE_MODEL, REASONER, SHIPPED_MODEL, Registry
-from trainer.stages import RECIPES, Share, Stage
+from trainer.stages import MOVIES_100K, RECIPES, Share, Stage
 
 PROVENANCE = Provenance(
     job_id="20261125-000000-abcd",
@@ -50,7 +52,7 @@ def shipped(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("stage", [s for stages in RECIPES.values() for s in stages], ids=lambda s: s.name)
-def test_every_stage_is_a_job_that_can_be_read(stage) -> None:
+def test_every_stage_is_a_job_that_can_be_read(stage: Stage) -> None:
     config = make_config(make_job(stage))
     assert config.examples.held_out_share == 0
     assert config.model == BASE_MODEL
@@ -60,14 +62,7 @@ def test_every_stage_is_a_job_that_can_be_read(stage) -> None:
 
 def test_who_is_kept_for_choosing_is_in_no_stage(tmp_path: Path) -> None:
     """By user, over all shares of a folder: other windows of the same user would give the answer away."""
-    items = ["movie_title:token_seq\trelease_year:token\tclass:token_seq"]
-    items = ["item_id:token\t" + items[0], *(f"{i}\tFilm {i}\t1990\tDrama" for i in range(60))]
-    rows = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
-    rows += [f"{u}\t{(u * 7 + k) % 60}\t4\t{k}" for u in range(150) for k in range(12)]
-    folder = tmp_path / "movies" / "ml-100k"
-    folder.mkdir(parents=True)
-    (folder / "ml-100k.item").write_text("\n".join(items) + "\n")
-    (folder / "ml-100k.inter").write_text("\n".join(rows) + "\n")
+    write_films(tmp_path)
     shares = [s for stages in RECIPES.values() for stage in stages for s in stage.shares if s.folder.endswith("100k")]
     read = {user_of(t.task_id) for share in shares for t in draw_tasks(share, tmp_path)}
     kept = {user_of(t.task_id) for share in shares for t in draw_tasks(share, tmp_path, is_for_choosing=True)}
@@ -104,6 +99,60 @@ def test_what_is_typical_is_said_and_not_replayed(tmp_path: Path) -> None:
     config = read_config(tmp_path / "out" / "one.yaml")
     examples = make_training_examples(tasks.values(), said, config.examples)
     assert examples.train and all(e.source == "correction" for e in examples.train)
+
+
+def test_a_recipe_is_made_stage_by_stage_and_is_done_once(
+    tmp_path: Path, toy_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two jobs in processes of their own: the second goes on with the adapter of the first, and half of its way is shipped."""
+    write_films(tmp_path)
+    films = Share(
+        name="films", options={"num_candidates": 4, "target": "random", "min_history": 3}, num_tasks=24, **MOVIES_100K
+    )
+    common = {
+        "examples": {"num_examples": 8, "held_out_share": 0.0},
+        "lora": {"rank": 4, "alpha": 8},
+        "optimizer": {"max_steps": 2, "batch_size": 4, "learning_rate": 0.01, "warmup_steps": 0},
+        "precision": "fp32",
+        "device": "cpu",
+    }
+    reading = {"kind": "sft", "sft": {"teach": "likelihood"}, **common}
+    comparing = {"kind": "titles", "titles": {"answer": "likelihood"}, **common}
+    stages = (
+        Stage(name="reading", shares=(films,), config=reading),
+        Stage(name="comparing", shares=(films,), config=comparing, way=0.5),
+    )
+    monkeypatch.setattr(recipe, "RECIPES", {"mine": stages})
+    work = tmp_path / "work"
+    write_card(work / "models", ModelCard(name=BASE_MODEL, directory=str(toy_model_dir), sha256="toy"))
+    recipe.make("mine", tmp_path, work)
+    queue = Jobs(work / "jobs" / "mine", models_dir=work / "models")
+    jobs = {job.config().name: job for job in queue.jobs()}
+    start, end = (adapter_of(newest_checkpoint(jobs[stage.name].checkpoints)) for stage in stages)
+    shipped = adapter_of(work / "assets" / "mine" / "comparing")
+    assert jobs["comparing"].config().start_from == str(newest_checkpoint(jobs["reading"].checkpoints))
+    assert any(not torch.equal(start[name], end[name]) for name in end)
+    for name, factors in shipped.items():
+        torch.testing.assert_close(factors, (start[name] + end[name]).bfloat16() / 2, rtol=0.02, atol=1e-3)
+    recipe.make("mine", tmp_path, work)
+    assert len(queue.jobs()) == len(jobs) == 2, "nothing is trained twice"
+
+
+def write_films(directory: Path) -> None:
+    """A MovieLens-100K of 150 people who saw 12 of 60 films each."""
+    items = ["item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq"]
+    items += [f"{i}\tFilm {i}\t1990\tDrama" for i in range(60)]
+    rows = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
+    rows += [f"{u}\t{(u * 7 + k) % 60}\t4\t{k}" for u in range(150) for k in range(12)]
+    folder = directory / "movies" / "ml-100k"
+    folder.mkdir(parents=True)
+    (folder / "ml-100k.item").write_text("\n".join(items) + "\n")
+    (folder / "ml-100k.inter").write_text("\n".join(rows) + "\n")
+
+
+def adapter_of(directory: Path | None) -> dict[str, torch.Tensor]:
+    assert directory is not None
+    return load_file(directory / "adapter_model.safetensors")
 
 
 def user_of(task_id: str) -> str:
