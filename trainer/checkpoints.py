@@ -44,8 +44,8 @@ class Provenance(Record):
     """Budget of a thought that it was trained with, in tokens."""
     optimizer_step: int = 0
     created_at: str = ""
-    way: float = 1.0
-    """Of a shipped adapter: how far its factors are from those that the job began with (0) to those that it ended with (1)."""
+    interpolation: float = 1.0
+    """Of a shipped adapter: where it is between the one that the job began with (0) and the one that it ended with (1)."""
 
 
 class AsideCheckpoints:

@@ -5,7 +5,7 @@
 
 `ranker` decides by likelihood. It reads what people chose in a row (kind `sft`, teach `likelihood`), and then compares whole pools
 (kind `titles`), first those with one item that was chosen, then many more with several; last, its upper layers learn which language models are
-typically best for a kind of question, and three quarters of that way are gone (`trainer/NOTES.md`). `reasoner` writes a reason and an answer. It
+typically best for a kind of question, and go three quarters of that way (`trainer/NOTES.md`). `reasoner` writes a reason and an answer. It
 imitates rationales (kind `sft`), and is then rewarded for its exclusions (kind `ppo`). `data RECIPE` alone writes the tasks and the configurations
 of the jobs, for `python launch.py train`, and `ship CHECKPOINT` puts an adapter into assets/.
 
@@ -140,7 +140,7 @@ def make(recipe: str, directory: Path, work: Path) -> None:
     checkpoint: Path | None = None
     for stage in stages:
         before, checkpoint = checkpoint, _finish(jobs, stage, config_path(stage, work), checkpoint)
-        ship(checkpoint, work / "assets" / recipe / stage.name, before=before, way=stage.way)
+        ship(checkpoint, work / "assets" / recipe / stage.name, before=before, interpolation=stage.interpolation)
 
 
 def _finish(jobs: Jobs, stage: Stage, config: Path, before: Path | None) -> Path:
@@ -159,14 +159,15 @@ def _finish(jobs: Jobs, stage: Stage, config: Path, before: Path | None) -> Path
     return checkpoint
 
 
-def ship(checkpoint: Path, target: Path, *, before: Path | None = None, way: float = 1.0) -> None:
+def ship(checkpoint: Path, target: Path, *, before: Path | None = None, interpolation: float = 1.0) -> None:
     """Copy what an adapter needs, in bfloat16 and without paths of this machine.
 
     Args:
         checkpoint: of the job.
         target: the directory to write.
-        before: the adapter that the job began with, where it is not gone all of the `way` from there to the checkpoint.
-        way: between 0 (`before`) and 1 (the checkpoint); of each of the two factors of a layer, not of their product.
+        before: the adapter that the job began with; needed where `interpolation` is below 1.
+        interpolation: where to be between `before` (0) and the checkpoint (1), in each of the two factors of a layer, not in their
+            product. Source: Wortsman et al. 2022, of all weights.
 
     Raises:
         CheckpointError: if the checkpoint does not say what it came from.
@@ -177,13 +178,13 @@ def ship(checkpoint: Path, target: Path, *, before: Path | None = None, way: flo
     provenance = read_provenance(checkpoint)
     target.mkdir(parents=True, exist_ok=True)
     weights = load_file(checkpoint / ADAPTER_WEIGHTS)
-    if way < 1:
+    if interpolation < 1:
         start = {} if before is None else load_file(before / ADAPTER_WEIGHTS)
         if {name: w.shape for name, w in start.items()} != {name: w.shape for name, w in weights.items()}:
             raise JobError(
                 f"{checkpoint}: is not of the same form as {before}: give the adapter that the job began with"
             )
-        weights = {name: start[name].float().lerp(w.float(), way) for name, w in weights.items()}
+        weights = {name: start[name].float().lerp(w.float(), interpolation) for name, w in weights.items()}
     save_file({name: w.bfloat16().contiguous() for name, w in weights.items()}, target / ADAPTER_WEIGHTS)
     adapter = json.loads((checkpoint / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     adapter["base_model_name_or_path"] = provenance.base_model
@@ -197,7 +198,7 @@ def ship(checkpoint: Path, target: Path, *, before: Path | None = None, way: flo
             "base_sha256": None,  # hangs on the version of transformers that wrote the base's config
             "correction_ids": (),  # nobody's: the recipe's own, whose file is named
             "config": {**provenance.config, "data": data, "start_from": earlier},
-            "way": way,
+            "interpolation": interpolation,
         }
     )
     (target / PROVENANCE).write_text(shipped.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -222,16 +223,24 @@ def main(arguments: list[str]) -> int:
     shipping = actions.add_parser("ship", help="put the adapter of a checkpoint into assets/")
     shipping.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     shipping.add_argument("--to", type=Path, default=SHIPPED[SHIPPED_MODEL], metavar="DIRECTORY")
-    shipping.add_argument("--before", type=Path, metavar="ADAPTER", help="what the job began with, for --way")
-    shipping.add_argument("--way", type=float, default=1.0, help="how far to go from there to the checkpoint (0 to 1)")
+    shipping.add_argument("--before", type=Path, metavar="ADAPTER", help="what the job began with, for --interpolation")
+    shipping.add_argument(
+        "--interpolation",
+        type=float,
+        default=1.0,
+        metavar="A",
+        help="where to be between that (0) and the checkpoint (1)",
+    )
     options = parser.parse_args(arguments)
+    if options.action == "ship" and not 0 <= options.interpolation <= 1:
+        parser.error(f"--interpolation: {options.interpolation:g}: give a number from 0 to 1")
     try:
         if options.action == "make":
             make(options.recipe, options.source, options.out.resolve())
         elif options.action == "data":
             write_data(options.recipe, options.source, options.out)
         else:
-            ship(options.checkpoint, options.to, before=options.before, way=options.way)
+            ship(options.checkpoint, options.to, before=options.before, interpolation=options.interpolation)
     except RankingStudioError as error:
         log.error("trainer.recipe: %s", error)
         return 1

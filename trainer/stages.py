@@ -28,9 +28,9 @@ class Stage(Record):
     name: str
     shares: tuple[Share, ...]
     config: Mapping[str, Any]
-    way: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """How far to go from the adapter that it began with to the one that it ended with: the factors that are shipped lie between them
-    (of the last stage only). What was learnt before is kept better than by all of the way (Wortsman et al. 2022)."""
+    interpolation: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of the last stage: what is shipped lies between the adapter that it began with (0) and the one that it ended with (1), which keeps more of
+    what was learnt before (Wortsman et al. 2022)."""
 
 
 MOVIES_1M: Final = {"folder": "movies/ml-1m", "recipe": "rec-movie"}
@@ -160,7 +160,7 @@ _ROUTING: Final = Stage(
         _windows("music-9", MUSIC, 60, **_NINE),
         Share(name="some-passage-5", folder="passage/msmarco_dev_lists", recipe="passage-5", num_tasks=12),
     ),
-    way=0.75,
+    interpolation=0.75,
     config={
         "kind": "titles",
         "titles": {"loss": "pairs", "answer": "likelihood", "kl_weight": 2.0},

@@ -56,7 +56,7 @@ def test_every_stage_is_a_job_that_can_be_read(stage: Stage) -> None:
     config = make_config(make_job(stage))
     assert config.examples.held_out_share == 0
     assert config.model == BASE_MODEL
-    assert stage.way == 1 or stage is next(stages[-1] for stages in RECIPES.values() if stage in stages)
+    assert stage.interpolation == 1 or stage is next(stages[-1] for stages in RECIPES.values() if stage in stages)
     assert len({share.name for share in stage.shares}) == len(stage.shares) == len(config.data.tasks)
 
 
@@ -120,7 +120,7 @@ def test_a_recipe_is_made_stage_by_stage_and_is_done_once(
     comparing = {"kind": "titles", "titles": {"answer": "likelihood"}, **common}
     stages = (
         Stage(name="reading", shares=(films,), config=reading),
-        Stage(name="comparing", shares=(films,), config=comparing, way=0.5),
+        Stage(name="comparing", shares=(films,), config=comparing, interpolation=0.5),
     )
     monkeypatch.setattr(recipe, "RECIPES", {"mine": stages})
     work = tmp_path / "work"
@@ -182,14 +182,14 @@ def test_part_of_the_way_is_shipped(shipped: Path, tmp_path: Path) -> None:
     before = tmp_path / "before"
     before.mkdir()
     save_file({"a": torch.tensor([[1.5, 1.25]])}, before / "adapter_model.safetensors")
-    ship(checkpoint, shipped, before=before, way=0.75)
+    ship(checkpoint, shipped, before=before, interpolation=0.75)
     assert load_file(shipped / "adapter_model.safetensors")["a"].tolist() == [[0.75, 1.25]]
-    assert read_provenance(shipped).way == 0.75
+    assert read_provenance(shipped).interpolation == 0.75
     for other in (None, {"b": torch.tensor([[1.0, 1.0]])}, {"a": torch.tensor([[1.0]])}):
         if other is not None:
             save_file(other, before / "adapter_model.safetensors")
         with pytest.raises(JobError, match="not of the same form"):
-            ship(checkpoint, shipped, before=None if other is None else before, way=0.75)
+            ship(checkpoint, shipped, before=None if other is None else before, interpolation=0.75)
 
 
 def test_the_shipped_adapter_is_the_default_until_another_is_promoted(shipped: Path, tmp_path: Path) -> None:
