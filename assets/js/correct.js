@@ -83,6 +83,7 @@ export function mountCorrect({ element, props, watch }) {
   /** Another task is asked for: until it lies on the desk, what is still shown takes no more changes, for they would be lost. */
   function ask() {
     view.node.inert = true;
+    if (view.node.contains(document.activeElement)) document.activeElement.blur(); // else keys reach it until the next frame is drawn
     return ++turn;
   }
   async function next() {
