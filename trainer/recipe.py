@@ -171,7 +171,7 @@ def ship(checkpoint: Path, target: Path, *, before: Path | None = None, interpol
 
     Raises:
         CheckpointError: if the checkpoint does not say what it came from.
-        JobError: if the adapter before it has other weights than the checkpoint.
+        JobError: if the adapter before it is missing or has other weights than the checkpoint.
     """
     from safetensors.torch import load_file, save_file
 
@@ -179,10 +179,12 @@ def ship(checkpoint: Path, target: Path, *, before: Path | None = None, interpol
     target.mkdir(parents=True, exist_ok=True)
     weights = load_file(checkpoint / ADAPTER_WEIGHTS)
     if interpolation < 1:
-        start = {} if before is None else load_file(before / ADAPTER_WEIGHTS)
+        if before is None:
+            raise JobError(f"{checkpoint}: interpolation {interpolation:g}: between what? give the adapter before it")
+        start = load_file(before / ADAPTER_WEIGHTS)
         if {name: w.shape for name, w in start.items()} != {name: w.shape for name, w in weights.items()}:
             raise JobError(
-                f"{checkpoint}: is not of the same form as {before}: give the adapter that the job began with"
+                f"{before}: is not of the same form as {checkpoint}: give the adapter that the job began with"
             )
         weights = {name: start[name].float().lerp(w.float(), interpolation) for name, w in weights.items()}
     save_file({name: w.bfloat16().contiguous() for name, w in weights.items()}, target / ADAPTER_WEIGHTS)

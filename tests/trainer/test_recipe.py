@@ -185,11 +185,12 @@ def test_part_of_the_way_is_shipped(shipped: Path, tmp_path: Path) -> None:
     ship(checkpoint, shipped, before=before, interpolation=0.75)
     assert load_file(shipped / "adapter_model.safetensors")["a"].tolist() == [[0.75, 1.25]]
     assert read_provenance(shipped).interpolation == 0.75
-    for other in (None, {"b": torch.tensor([[1.0, 1.0]])}, {"a": torch.tensor([[1.0]])}):
-        if other is not None:
-            save_file(other, before / "adapter_model.safetensors")
+    with pytest.raises(JobError, match="give the adapter before it"):
+        ship(checkpoint, shipped, interpolation=0.75)
+    for other in ({"b": torch.tensor([[1.0, 1.0]])}, {"a": torch.tensor([[1.0]])}):
+        save_file(other, before / "adapter_model.safetensors")
         with pytest.raises(JobError, match="not of the same form"):
-            ship(checkpoint, shipped, before=None if other is None else before, interpolation=0.75)
+            ship(checkpoint, shipped, before=before, interpolation=0.75)
 
 
 def test_the_shipped_adapter_is_the_default_until_another_is_promoted(shipped: Path, tmp_path: Path) -> None:
