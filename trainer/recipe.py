@@ -176,7 +176,6 @@ def ship(checkpoint: Path, target: Path, *, before: Path | None = None, interpol
     from safetensors.torch import load_file, save_file
 
     provenance = read_provenance(checkpoint)
-    target.mkdir(parents=True, exist_ok=True)
     weights = load_file(checkpoint / ADAPTER_WEIGHTS)
     if interpolation < 1:
         if before is None:
@@ -187,6 +186,7 @@ def ship(checkpoint: Path, target: Path, *, before: Path | None = None, interpol
                 f"{before}: is not of the same form as {checkpoint}: give the adapter that the job began with"
             )
         weights = {name: start[name].float().lerp(w.float(), interpolation) for name, w in weights.items()}
+    target.mkdir(parents=True, exist_ok=True)
     save_file({name: w.bfloat16().contiguous() for name, w in weights.items()}, target / ADAPTER_WEIGHTS)
     adapter = json.loads((checkpoint / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     adapter["base_model_name_or_path"] = provenance.base_model
