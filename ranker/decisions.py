@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-from ranker.asking import Scored, Thought, labels_of, score_labels, score_likelihoods, score_titles, think
+from ranker.asking import Thought, labels_of, score_labels, score_likelihoods, score_titles, think
 from ranker.backends.base import Backend, Prompt, Usage
 from ranker.errors import ScoresUnavailableError
 from ranker.events import AnswerFormat, RankConfig, RankEvent, StepFinished
@@ -96,83 +96,109 @@ async def exclude_one(
     yield StepFinished(_decided_by(step, decided_by))
 
 
-async def exclude_adaptively(
-    task: RankingTask,
-    candidates: Sequence[Candidate],
-    pool: Sequence[Candidate],
-    index: int,
-    backend: Backend,
-    config: RankConfig,
-) -> AsyncIterator[RankEvent]:
-    """Mode `adaptive`: thought where it matters. Ours.
+def adaptively() -> Decide:
+    """Mode `adaptive` of one ranking: thought where it matters. Ours.
 
     While more than `last_pool` are in play, the question of `fixed-block` is answered without a thought (by the likelihoods, for
     a model that was trained so), and the clear tail goes at once. The last few, and pools without a clear tail, are decided as
     in `fixed-block`, whose prefix the first pass has computed. Each step follows from its pool alone, so a ranking can be
     resumed or branched anywhere.
     """
-    started = time.perf_counter()
-    spent: list[Usage] = []
-    if len(pool) > config.last_pool:
-        try:
-            prompt, views = await _look(task, candidates, pool, backend, config)
-        except ScoresUnavailableError:  # one by one, as `fixed-block`
-            async for event in exclude_one(task, candidates, pool, index, backend, config):
-                yield event
-            return
-        spent = [usage for _, usage in views]
-        best = _mean([view for view, _ in views])
-        if tail := _clear_tail(best, config):
-            tails = [frozenset(_clear_tail(view, config)) for view, _ in views]
-            disputed = frozenset[str]().union(*tails) - tails[0].intersection(*tails)
-            answer = "; ".join(task.candidate(i).title for i in tail)
-            odds = complement(best)
-            step = _make_step(index, pool, tail, prompt, "", answer, Outcome.FORCED, odds, spent, started)
-            yield StepFinished(step.model_copy(update={"disputed_ids": tuple(i for i in best if i in disputed)}))
-            return
-    async for event in exclude_one(task, candidates, pool, index, backend, config):
-        yield StepFinished(_with_usage(event.step, spent)) if isinstance(event, StepFinished) else event
+    looks = _Looks()
+
+    async def decide(
+        task: RankingTask,
+        candidates: Sequence[Candidate],
+        pool: Sequence[Candidate],
+        index: int,
+        backend: Backend,
+        config: RankConfig,
+    ) -> AsyncIterator[RankEvent]:
+        started = time.perf_counter()
+        spent: list[Usage] = []
+        if len(pool) > config.last_pool:
+            try:
+                prompt, views = await looks.take(task, candidates, pool, backend, config, spent)
+            except ScoresUnavailableError:  # one by one, as `fixed-block`
+                async for event in exclude_one(task, candidates, pool, index, backend, config):
+                    yield event
+                return
+            best = _mean(views)
+            if tail := _clear_tail(best, config):
+                tails = [frozenset(_clear_tail(view, config)) for view in views]
+                disputed = frozenset[str]().union(*tails) - tails[0].intersection(*tails)
+                answer = "; ".join(task.candidate(i).title for i in tail)
+                odds = complement(best)
+                step = _make_step(index, pool, tail, prompt, "", answer, Outcome.FORCED, odds, spent, started)
+                yield StepFinished(step.model_copy(update={"disputed_ids": tuple(i for i in best if i in disputed)}))
+                return
+        async for event in exclude_one(task, candidates, pool, index, backend, config):
+            yield StepFinished(_with_usage(event.step, spent)) if isinstance(event, StepFinished) else event
+
+    return decide
 
 
-async def _look(
-    task: RankingTask,
-    candidates: Sequence[Candidate],
-    pool: Sequence[Candidate],
-    backend: Backend,
-    config: RankConfig,
-) -> tuple[Prompt, Sequence[Scored]]:
-    """P(best) of the pool without a thought, and once more with those near the border presented in the reversed order.
+class _Looks:
+    """P(best) of a pool without a thought, and once more with those near the border presented in the reversed order.
 
     Asked is what every other step asks: a model may never have learnt the other question, and the prefix is the same. The second
-    look prints the last pool and half as many behind it, who could take a place in it, and not the whole pool again.
+    look prints those near the border and not the whole pool again; they are the same, with the same labels, in every step of a
+    ranking, so that they are read once.
     """
-    if config.answer_format is AnswerFormat.LIKELIHOOD:  # shows no pool, so there is no order
-        likelihoods, usage = await score_likelihoods(task, pool, backend, config)
-        return _likelihood_prompt(task, pool), [Scored(softmax(likelihoods), usage)]
-    prompt, first = await _score_best(task, candidates, pool, backend, config)
-    if not config.is_reshuffled:
-        return prompt, [first]
-    best = first.probabilities
+
+    def __init__(self) -> None:
+        self._shown_again: Sequence[Candidate] = ()
+
+    async def take(
+        self,
+        task: RankingTask,
+        candidates: Sequence[Candidate],
+        pool: Sequence[Candidate],
+        backend: Backend,
+        config: RankConfig,
+        spent: list[Usage],
+    ) -> tuple[Prompt, Sequence[Mapping[str, float]]]:
+        """The prompt of the first look, and what each look says; `spent` gets what every call took."""
+        if config.answer_format is AnswerFormat.LIKELIHOOD:  # shows no pool, so there is no order
+            likelihoods, usage = await score_likelihoods(task, pool, backend, config)
+            spent.append(usage)
+            return _likelihood_prompt(task, pool), [softmax(likelihoods)]
+        prompt, best = await _score_best(task, candidates, pool, backend, config, spent)
+        if not config.is_reshuffled:
+            return prompt, [best]
+        if not self._shown_again:
+            whole = best
+            if len(pool) < len(candidates):  # the ranking goes on behind its first steps
+                _, whole = await _score_best(task, candidates, candidates, backend, config, spent)
+            self._shown_again = _near_the_border(candidates, whole, config)
+        asked = [c for c in self._shown_again if c.candidate_id in best]
+        if len(asked) < 2:  # a person has excluded the others
+            return prompt, [best]
+        _, second = await _score_best(task, self._shown_again, asked, backend, config, spent)
+        share = sum(best[i] for i in second)  # of all probability: what the second look distributes anew
+        return prompt, [best, {**best, **{i: share * p for i, p in second.items()}}]
+
+
+def _near_the_border(
+    candidates: Sequence[Candidate], best: Mapping[str, float], config: RankConfig
+) -> Sequence[Candidate]:
+    """The last pool, and half as many behind it who could take a place in it, in the reversed order of presentation."""
     near = sorted(best, key=lambda i: -best[i])[: config.last_pool + config.last_pool // 2]
-    turned = [c for c in reversed(candidates) if c.candidate_id in near]
-    _, second = await _score_best(task, turned, turned, backend, config)
-    share = sum(best[i] for i in near)  # of all probability: what the second look distributes anew
-    whole = {**best, **{i: share * p for i, p in second.probabilities.items()}}
-    return prompt, [first, Scored(whole, second.usage)]
+    return [c for c in reversed(candidates) if c.candidate_id in near]
 
 
 async def _score_best(
     task: RankingTask,
-    candidates: Sequence[Candidate],
+    shown: Sequence[Candidate],
     pool: Sequence[Candidate],
     backend: Backend,
     config: RankConfig,
-) -> tuple[Prompt, Scored]:
-    prompt = render_fixed_exclusion(task, candidates, pool, backend.chat_text, ask=config.ask)
-    scored = await score_titles(prompt, "", pool, backend, config, labels=labels_of(candidates))
-    if config.ask is Ask.WORST:
-        scored = scored._replace(probabilities=complement(scored.probabilities))
-    return prompt, scored
+    spent: list[Usage],
+) -> tuple[Prompt, Mapping[str, float]]:
+    prompt = render_fixed_exclusion(task, shown, pool, backend.chat_text, ask=config.ask)
+    answer, usage = await score_titles(prompt, "", pool, backend, config, labels=labels_of(shown))
+    spent.append(usage)
+    return prompt, complement(answer) if config.ask is Ask.WORST else answer
 
 
 def _clear_tail(best: Mapping[str, float], config: RankConfig) -> list[str]:

@@ -11,14 +11,14 @@ Source: the paper, section 3.
 import asyncio
 import hashlib
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from ranker.backends.base import Backend
 from ranker.decisions import (
     Decide,
+    adaptively,
     by_likelihood,
-    exclude_adaptively,
     exclude_one,
     order_all,
     order_by_label,
@@ -34,7 +34,7 @@ from ranker.events import (
     StepStarted,
     TraceFinished,
 )
-from ranker.prompts import BLOCK_VERSION, PROMPT_VERSION
+from ranker.prompts import ADAPTIVE_VERSION, BLOCK_VERSION, PROMPT_VERSION
 from ranker.schema import Ask, Decider, EliminationStep, Mode, Outcome, RankingTask, RankingTrace, Totals, make_ranking
 
 __all__ = [
@@ -60,14 +60,15 @@ __all__ = [
 MODES: Final = (Mode.ITERATIVE, Mode.DIRECT, Mode.FIXED_BLOCK, Mode.ADAPTIVE, Mode.FIRST_TOKEN)
 """The modes, in the order in which they are offered."""
 
-_DECIDE: Final[Mapping[Mode, Decide]] = {
-    Mode.ITERATIVE: exclude_one,
-    Mode.FIXED_BLOCK: exclude_one,
-    Mode.ADAPTIVE: exclude_adaptively,
-    Mode.DIRECT: order_all,
-    Mode.FIRST_TOKEN: order_by_label,
+_DECIDERS: Final[Mapping[Mode, Callable[[], Decide]]] = {
+    Mode.ITERATIVE: lambda: exclude_one,
+    Mode.FIXED_BLOCK: lambda: exclude_one,
+    Mode.ADAPTIVE: adaptively,
+    Mode.DIRECT: lambda: order_all,
+    Mode.FIRST_TOKEN: lambda: order_by_label,
 }
-_VERSIONS: Final[Mapping[Mode, str]] = {Mode.FIXED_BLOCK: BLOCK_VERSION, Mode.ADAPTIVE: BLOCK_VERSION}
+"""What decides in one ranking: made anew for each, because it may remember what it has seen."""
+_VERSIONS: Final[Mapping[Mode, str]] = {Mode.FIXED_BLOCK: BLOCK_VERSION, Mode.ADAPTIVE: ADAPTIVE_VERSION}
 
 
 def make_presentation_order(task: RankingTask, seed: int) -> tuple[str, ...]:
@@ -133,7 +134,7 @@ async def rank_events(
     """
     thinks = config.mode is Mode.ADAPTIVE and config.think_tokens > 0
     is_thoughtless = config.answer_format is AnswerFormat.LIKELIHOOD and not thinks
-    decide = by_likelihood() if is_thoughtless else _DECIDE[config.mode]
+    decide = by_likelihood() if is_thoughtless else _DECIDERS[config.mode]()
     asked = backend if guide is None else guide(task, backend)
     done = list(steps)
     candidates = [task.candidate(i) for i in make_presentation_order(task, config.seed)]

@@ -14,7 +14,9 @@ from ranker.schema import Ask, Candidate, Domain, RankingTask
 
 PROMPT_VERSION: Final = "elimination-1"
 BLOCK_VERSION: Final = "elimination-5"
-"""Of `render_fixed_exclusion`, and of all that mode `adaptive` asks with it: these prompts have changed since."""
+"""Of `render_fixed_exclusion`: this prompt has changed since."""
+ADAPTIVE_VERSION: Final = "elimination-6"
+"""Of what mode `adaptive` asks with it."""
 THOUGHTS_VERSION: Final = "thoughts-1"
 """Of the section that a thought bank puts in front; written behind `PROMPT_VERSION`, with a plus."""
 PROBLEM_VERSION: Final = "reasoning-1"

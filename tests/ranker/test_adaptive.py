@@ -8,8 +8,8 @@ import pytest
 
 from ranker.backends.base import GenerateRequest, ScoreRequest, Scores
 from ranker.backends.scripted import ScriptedBackend
-from ranker.elimination import AnswerFormat, RankConfig, TraceFinished, rank, rank_events
-from ranker.prompts import BLOCK_VERSION, PROMPT_VERSION
+from ranker.elimination import AnswerFormat, RankConfig, TraceFinished, make_person_step, rank, rank_events
+from ranker.prompts import ADAPTIVE_VERSION, BLOCK_VERSION, PROMPT_VERSION
 from ranker.schema import Ask, Candidate, Domain, Mode, RankingTask, RankingTrace
 
 Belief = Callable[[str, str], float]
@@ -67,7 +67,7 @@ def test_the_look_asks_what_every_step_asks(ask: Ask) -> None:
     trace, backend = adaptive(12, likes_high_numbers, ask=ask)
     asked = {"most likely" in text for text in [trace.steps[0].prompt, *backend.thoughts]}
     assert asked == {ask is Ask.BEST}
-    assert trace.prompt_version == BLOCK_VERSION + ("+best" if ask is Ask.BEST else "")
+    assert trace.prompt_version == ADAPTIVE_VERSION + ("+best" if ask is Ask.BEST else "")
 
 
 @pytest.mark.parametrize("ask", Ask)
@@ -118,17 +118,55 @@ def test_only_who_is_near_the_border_is_shown_again(ask: Ask) -> None:
     assert alone.ranking == trace.ranking
 
 
+async def _rest_of(trace: RankingTrace, num_steps: int, belief: Belief, **options: object) -> RankingTrace:
+    """The ranking that goes on behind the first steps of `trace`."""
+    config = RankConfig.model_validate({"mode": Mode.ADAPTIVE, **options})
+    task = make_task(len(trace.steps[0].pool))
+    events = rank_events(task, Believer(belief), config, steps=trace.steps[:num_steps])
+    return [event.trace async for event in events if isinstance(event, TraceFinished)][-1]
+
+
 def test_a_ranking_goes_on_behind_its_first_steps() -> None:
     trace, _ = adaptive(20, likes_high_numbers)
-
-    async def rest() -> RankingTrace:
-        config = RankConfig(mode=Mode.ADAPTIVE)
-        events = rank_events(make_task(20), Believer(likes_high_numbers), config, steps=trace.steps[:2])
-        traces = [event.trace async for event in events if isinstance(event, TraceFinished)]
-        return traces[-1]
-
-    again = asyncio.run(rest())
+    again = asyncio.run(_rest_of(trace, 2, likes_high_numbers))
     assert [s.exclusions for s in again.steps] == [s.exclusions for s in trace.steps]
+
+
+def likes_others_once_somebody_is_gone(prompt: str, title: str) -> float:
+    """Two are clearly out at first, and others near the border than later; all are alike among those who are shown again."""
+    number = int(title.split()[1])
+    if prompt.count("Film 0") < 12:
+        return 1.0
+    if "All are still" in prompt:
+        return 1.2**-number if number not in (5, 6) else 1e6
+    return 1.2**number if number != 9 else 1e6
+
+
+def test_the_same_are_shown_again_in_every_step_so_that_they_are_read_once() -> None:
+    trace, backend = adaptive(12, likes_others_once_somebody_is_gone, last_pool=4, tail_share=0.05)
+    first, second = trace.steps[:2]
+    assert (set(first.exclusions), second.exclusions) == ({"c5", "c6"}, ("c9",))
+    again = [text for text in backend.scored if text.count("Film 0") == 6 and "hm" not in text]
+    block, _ = again[0].split("All are still")
+    assert [i for i in range(12) if f"Film {i:03}\n" in block] == [4, 7, 8, 9, 10, 11]
+    assert len(again) > 2
+    assert all(text.startswith(block) for text in again)
+    assert "Still in play (5)" in again[2]
+
+    alone = asyncio.run(_rest_of(trace, 1, likes_others_once_somebody_is_gone, last_pool=4, tail_share=0.05))
+    assert [s.exclusions for s in alone.steps] == [s.exclusions for s in trace.steps]
+    assert alone.steps[1].probabilities == trace.steps[1].probabilities
+
+
+def test_who_is_shown_again_is_asked_about_only_where_two_are_left_of_them() -> None:
+    """A person has excluded all but one of those whom the look at everybody would show again."""
+    config = RankConfig(mode=Mode.ADAPTIVE, last_pool=4)
+    task, steps = make_task(12), []
+    for number in range(7, 12):
+        steps.append(make_person_step(task, config.seed, steps, f"c{number}"))
+    trace = RankingTrace.model_construct(steps=tuple(steps))
+    rest = asyncio.run(_rest_of(trace, 5, likes_high_numbers, last_pool=4))
+    assert rest.ranking == ids([*range(6, -1, -1), *range(11, 6, -1)])
 
 
 def test_a_model_that_counts_by_likelihood_is_asked_so_for_the_tail() -> None:
