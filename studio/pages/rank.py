@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from ranker.elimination import MODES, RankConfig
+from ranker.elimination import MODES, AnswerFormat, RankConfig
 from ranker.errors import RankingStudioError, UsageError
 from ranker.schema import Domain, Mode
 from studio.components.board import Board, Shown, branch_request, show_trace
@@ -109,7 +109,6 @@ def _settings(context: Context) -> tuple[gr.Dropdown, gr.Dropdown, gr.Slider]:
             value=DEFAULT_THINK_TOKENS,
             step=8,
             label="Thinking budget, tokens a step",
-            info="iranker-135m decides by likelihood and writes nothing: choose iranker-135m-reasoner to watch it think.",
         )
     return model, mode, think
 
@@ -181,7 +180,7 @@ def _wire_ranking(context: Context, c: _Controls) -> None:
     def choose_model(model: str) -> tuple[Any, ...]:
         """The budget that a model was trained with is the one to begin with."""
         trained = context.registry.card(model).think_tokens
-        return (gr.update(value=trained) if trained else gr.update(),)
+        return (gr.update(info=_budget_info(context, model), **({"value": trained} if trained else {})),)
 
     wire(c.model.input, choose_model, [c.model], [c.think], c.notice)
     fields = [c.query, c.candidates, c.history, c.domain, c.criterion]
@@ -203,17 +202,27 @@ def _wire_load(context: Context, c: _Controls) -> None:
             notice, opening = problem(str(error)), open_rank_page(context, None, None, None)
         cards = [card.name for card in context.registry.cards()]
         default = context.settings.model or (cards[0] if cards else None)
+        model = opening.model if opening.model in cards else default
         values = (
             gr.update(choices=dataset_options(context), value=opening.dataset_id),
             task_list(context, opening.dataset_id, "", opening.offset, opening.task_id),
             opening.board,
-            gr.update(choices=cards, value=opening.model if opening.model in cards else default),
+            gr.update(choices=cards, value=model),
             opening.mode,
-            opening.think_tokens,
+            gr.update(value=opening.think_tokens, info=_budget_info(context, model)),
         )
         return Said(notice, values)
 
     wire(page_load(), load, [], [c.dataset, c.tasks, c.board, c.model, c.mode, c.think], c.notice)
+
+
+def _budget_info(context: Context, model: str | None) -> str:
+    """What a person who waits for a thought should know; empty for models that write one."""
+    if model is None or context.registry.card(model).answer_format is not AnswerFormat.LIKELIHOOD:
+        return ""
+    writing = [card.name for card in context.registry.cards() if card.answer_format is not AnswerFormat.LIKELIHOOD]
+    watch = f": choose {writing[0]} to watch it think" if writing else ""
+    return f"{model} decides by likelihood and writes nothing{watch}."
 
 
 def _config(context: Context, model: str | None, mode: str, think: float) -> RankConfig:

@@ -121,6 +121,7 @@ def _fill(data_dir: Path) -> None:
         card = ModelCard(name=name, engine="scripted", answer_format="scored", options={"delay_s": delay_s})
         write_card(settings.models_dir, card)
     write_card(settings.models_dir, ModelCard(name="trained", engine="scripted", think_tokens=96))
+    write_card(settings.models_dir, ModelCard(name="wordless", engine="scripted", answer_format="likelihood"))
     store = Store(settings.database_path)
     library = Library(store)
     library.seed_samples()

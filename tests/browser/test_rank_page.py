@@ -147,6 +147,15 @@ def test_a_model_brings_the_budget_that_it_was_trained_with(page: Page, studio: 
     expect(budget).to_have_value("96")
 
 
+def test_who_waits_for_a_thought_is_told_where_a_model_writes_none(page: Page, studio: str) -> None:
+    open_rank(page, studio, "?dataset=1")
+    told = page.get_by_text("decides by likelihood and writes nothing")
+    choose(page, "Model", "wordless")
+    expect(told).to_have_text(re.compile(r"wordless decides .*: choose quick to watch it think\."))
+    choose(page, "Model", "slow")
+    expect(told).to_have_count(0)
+
+
 def test_keyboard_alone_ranks_and_stops(page: Page, studio: str) -> None:
     open_rank(page, studio, "?dataset=1")
     for _ in range(60):
