@@ -26,14 +26,34 @@ def product_dtype() -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_available() or _multiplies_bfloat16() else torch.float32
 
 
+def matrix_dtype() -> torch.dtype:
+    """Precision in which a model's matrices are kept: `product_dtype`, but float16 where products are in float32 and this CPU has
+    FBGEMM's (from AVX2 on), which read half of the memory and take every other number as it is.
+
+    Raises:
+        BackendError: as `product_dtype`.
+    """
+    products = product_dtype()
+    is_free = products is torch.float32 and os.environ.get(PRECISION, "") != _EXACT
+    return torch.float16 if is_free and _multiplies_by_float16() else products
+
+
 def device_words() -> str:
-    """For the head of a file with results: the device and `product_dtype`."""
+    """For the head of a file with results: the device, `product_dtype`, and `matrix_dtype` where that is another one."""
     is_gpu = torch.cuda.is_available()
     name = torch.cuda.get_device_name() if is_gpu else f"CPU, {torch.backends.cpu.get_cpu_capability()}"
-    return f"{name}, products in {str(product_dtype()).removeprefix('torch.')}"
+    products, matrices = (str(dtype).removeprefix("torch.") for dtype in (product_dtype(), matrix_dtype()))
+    return f"{name}, products in {products}" + (f" by matrices in {matrices}" if matrices != products else "")
 
 
 def _multiplies_bfloat16() -> bool:
     """Whether this CPU has instructions for products of bfloat16: without them float32 is faster."""
     capabilities = torch.cpu.get_capabilities()
     return torch.backends.mkldnn.is_available() and any(capabilities.get(i) for i in ("avx512_bf16", "amx_bf16"))
+
+
+def _multiplies_by_float16() -> bool:
+    """Whether PyTorch multiplies float32 by matrices that are kept in float16 here."""
+    return "fbgemm" in torch.backends.quantized.supported_engines and hasattr(
+        torch.ops.quantized, "linear_prepack_fp16"
+    )

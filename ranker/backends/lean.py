@@ -16,6 +16,9 @@ product and what comes out is rounded, sums of residuals, norms, attention, keys
 a token has to read, at less than the error of a model in bfloat16. Logits come as differences from a usual best one: rounding is
 relative, so what is near the best, and decides, keeps its digits.
 
+On other CPUs the matrices may be float16, which FBGEMM multiplies float32 by: sums and all else stay in float32, and a token reads half of
+the memory here too.
+
 `make_lean` takes the weights out of a model of transformers (so adapters are merged as they are for the reference) and checks
 itself against it; what it does not know, it leaves alone. How it compares: `python launch.py bench`. Imports torch. Ours.
 """
@@ -38,6 +41,8 @@ _PACKED_FOR_ROWS: Final = 512  # oneDNN's layout for many rows is the fastest on
 _CHECK_LENGTH: Final = 12
 _TOLERANCE: Final = {"cpu": 1e-3, "cuda": 5e-3}
 """In float32, for the log-probability of any token; a GPU adds up in other orders for other shapes."""
+_TOLERANCE_FLOAT16: Final = 0.03
+"""With matrices in float16, RMS of the same. SmolLM2-135M: .0015, where a model in bfloat16 is off by .15."""
 _ROUNDING: Final = 1.5
 """In half precision: how much farther from float32 than the modules of transformers, whose rounding differs."""
 
@@ -65,11 +70,11 @@ class _Layer(NamedTuple):
 class LeanForward:
     """See the module. Shapes: B or L rows of E; H query heads, H_kv key heads, head dimension D."""
 
-    def __init__(self, model: Any, *, products: torch.dtype | None = None, weight_of: WeightOf = plain_weight) -> None:
+    def __init__(self, model: Any, *, matrices: torch.dtype | None = None, weight_of: WeightOf = plain_weight) -> None:
         """
         Args:
             model: a causal language model of transformers, of a type in `KNOWN`.
-            products: precision of the matrix products; None = that of the weights.
+            matrices: precision in which the matrices are kept; None = that of the weights.
             weight_of: a module's weights as they are to be taken, all in one precision: that is what all else is computed in.
         """
         config, decoder = model.config.get_text_config(), model.get_decoder()
@@ -78,7 +83,7 @@ class LeanForward:
         self._head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self._embedding = weight_of(decoder.embed_tokens)
         self.dtype: Final = self._embedding.dtype
-        self._products: Final = products or self.dtype
+        self._matrices: Final = matrices or self.dtype
         self._is_folded = self._embedding.dtype is torch.float32
         self._scale = 1.0 if self._is_folded else float(decoder.layers[0].self_attn.scaling)
         self._rms_epsilon = float(config.rms_norm_eps)
@@ -88,10 +93,10 @@ class LeanForward:
         rotary = decoder.rotary_emb
         self._frequencies, self._rotary_scale = rotary.inv_freq.float(), float(rotary.attention_scaling)
         head = model.get_output_embeddings()
-        self._head = _wide_linear(weight_of(head), self._bias(head))
-        if self._products is not self.dtype:
+        self._head = _wide_linear(weight_of(head), self._bias(head), self._matrices)
+        if self._matrices is torch.bfloat16 and self.dtype is not torch.bfloat16:
             less = _usual_best_logit(self, model)
-            self._head = _linear(weight_of(head), self._bias(head), self._products, less=less)
+            self._head = _linear(weight_of(head), self._bias(head), self._matrices, less=less)
 
     def extend(
         self,
@@ -147,7 +152,7 @@ class LeanForward:
         return self._normed(x, self._norm)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Up to a constant, where products are narrower than the model: probabilities are the same."""
+        """Up to a constant, where products are in bfloat16 and the model is not: probabilities are the same."""
         return self._head(hidden)
 
     # ---- pieces ------------------------------------------------------------------------------------------------------
@@ -228,16 +233,16 @@ class LeanForward:
             qkv, gate_up = qkv * before, gate_up * between
         gate_up_bias = None if mlp.gate_proj.bias is None else torch.cat([self._bias(p) for p in gates])
         return _Layer(
-            qkv=_linear(qkv, torch.cat(biases) if has_bias else None, self._products),
+            qkv=_linear(qkv, torch.cat(biases) if has_bias else None, self._matrices),
             out=self._linear(attention.o_proj),
-            gate_up=_linear(gate_up, gate_up_bias, self._products),
+            gate_up=_linear(gate_up, gate_up_bias, self._matrices),
             down=self._linear(mlp.down_proj),
             head_norm=head_norm,
             norms=(None, None) if self._is_folded else (before, between),
         )
 
     def _linear(self, module: Any) -> Linear:
-        return _linear(self._weight_of(module), self._bias(module), self._products)
+        return _linear(self._weight_of(module), self._bias(module), self._matrices)
 
     def _bias(self, module: Any) -> torch.Tensor | None:
         return None if module.bias is None else module.bias.detach().to(self.dtype)
@@ -249,23 +254,26 @@ class LeanForward:
         return heads.transpose(1, 2).reshape(rows.shape)
 
 
-def make_lean(model: Any, *, products: torch.dtype | None = None) -> LeanForward | None:
+def make_lean(model: Any, *, matrices: torch.dtype | None = None) -> LeanForward | None:
     """The lean pass of a loaded model; None where it does not know the architecture, or does not come to the same.
 
-    `products`: see `LeanForward`; for a model in float32 on a CPU only.
+    `matrices`: see `LeanForward`; another precision than the model's is for models in float32 on a CPU only.
     """
     if not knows(model):
         return None
     try:
         with torch.inference_mode():
-            lean = LeanForward(model, products=products)
-            excuse = _compare(model, lean, products or model.dtype)
+            lean = LeanForward(model, matrices=matrices)
+            excuse = _compare(model, lean, matrices or model.dtype)
     except torch.OutOfMemoryError:
         excuse = "does not fit into memory beside the model"
-    if excuse:
-        log.warning("the lean forward pass %s: using transformers", excuse)
-        return None
-    return lean
+    if not excuse:
+        return lean
+    if matrices is torch.float16:
+        log.warning("the lean forward pass in float16 %s: using float32", excuse)
+        return make_lean(model)
+    log.warning("the lean forward pass %s: using transformers", excuse)
+    return None
 
 
 def knows(model: Any) -> bool:
@@ -276,20 +284,23 @@ def knows(model: Any) -> bool:
     return is_known and "dynamic" not in str(getattr(model.get_decoder().rotary_emb, "rope_type", "default"))
 
 
-def _compare(model: Any, lean: LeanForward, products: torch.dtype) -> str:
+def _compare(model: Any, lean: LeanForward, matrices: torch.dtype) -> str:
     """Why `lean` does not come to the same as the modules of transformers; empty = it does.
 
     In half precision the two round differently, and what is right is neither: both are compared with a copy in float32.
     """
     ours = _check_log_probs(lean, model)
-    if products is torch.float32:
+    if matrices is torch.float32:
         return _excuse(ours, _check_log_probs(TransformersForward(model), model))
-    exact, half = (_in_precision(model, dtype) for dtype in (torch.float32, products))
+    if matrices is torch.float16 and model.dtype is torch.float32:
+        off = _rms(ours - _check_log_probs(TransformersForward(model), model))
+        return "" if off <= _TOLERANCE_FLOAT16 else f"is off by {off:.2g} (RMS)"
+    exact, half = (_in_precision(model, dtype) for dtype in (torch.float32, matrices))
     truth = _check_log_probs(TransformersForward(exact), exact)
     if excuse := _excuse(_check_log_probs(LeanForward(exact), exact), truth):
         return excuse
     modules = _check_log_probs(TransformersForward(half), half)
-    theirs, own = (float((found - truth).square().mean().sqrt()) for found in (modules, ours))
+    theirs, own = (_rms(found - truth) for found in (modules, ours))
     is_near = own <= _ROUNDING * theirs + _TOLERANCE["cpu"]
     return "" if is_near else f"is off by {own:.2g} (RMS) where transformers is off by {theirs:.2g}"
 
@@ -301,6 +312,10 @@ def _in_precision(model: Any, dtype: torch.dtype) -> Any:
     other = copy.deepcopy(model).to(dtype)
     other.get_decoder().rotary_emb.inv_freq = model.get_decoder().rotary_emb.inv_freq
     return other
+
+
+def _rms(differences: torch.Tensor) -> float:
+    return float(differences.square().mean().sqrt())
 
 
 def _excuse(found: torch.Tensor, truth: torch.Tensor) -> str:
@@ -340,29 +355,34 @@ def _check_logits(forward: Forward, model: Any, dtype: torch.dtype) -> torch.Ten
     return forward.logits(torch.cat(hidden)).float()
 
 
-def _linear(weight: torch.Tensor, bias: torch.Tensor | None, products: torch.dtype, *, less: float = 0.0) -> Linear:
-    """x -> x W^T + b; on a CPU in the layout that oneDNN likes best, which is kept instead of W.
+def _linear(weight: torch.Tensor, bias: torch.Tensor | None, matrices: torch.dtype, *, less: float = 0.0) -> Linear:
+    """x -> x W^T + b; on a CPU in the layout that oneDNN or FBGEMM likes best, which is kept instead of W.
 
     `less`: in narrower products, what is taken from every sum before it is rounded.
     """
     weight = weight.detach().contiguous()
-    if weight.device.type != "cpu" or weight.dtype is not torch.float32 or not torch.backends.mkldnn.is_available():
+    if weight.device.type != "cpu" or weight.dtype is not torch.float32:
         return lambda x: functional.linear(x, weight, bias)
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight.to(products), _PACKED_FOR_ROWS)
-    if products is torch.float32:
+    if matrices is torch.float16:
+        halved = torch.ops.quantized.linear_prepack_fp16(weight, bias)
+        return lambda x: torch.ops.quantized.linear_dynamic_fp16(x, halved)
+    if not torch.backends.mkldnn.is_available():
+        return lambda x: functional.linear(x, weight, bias)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.to(matrices), _PACKED_FOR_ROWS)
+    if matrices is torch.float32:
         return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-    taken = torch.full((len(weight),), -less, dtype=products) if less else None
+    taken = torch.full((len(weight),), -less, dtype=matrices) if less else None
 
     def rounded(x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x.to(products), packed, taken, "none", [], "").float()
+        y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x.to(matrices), packed, taken, "none", [], "").float()
         return y if bias is None else y + bias
 
     return rounded
 
 
-def _wide_linear(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
-    """As `_linear` in the precision of W; on a GPU in half precision its sums are handed over as they are, in float32."""
+def _wide_linear(weight: torch.Tensor, bias: torch.Tensor | None, matrices: torch.dtype) -> Linear:
+    """As `_linear`, its sums in float32: on a GPU in half precision they are handed over as they are."""
     if weight.device.type != "cuda" or weight.dtype is torch.float32 or bias is not None:
-        return _linear(weight, bias, weight.dtype)
+        return _linear(weight, bias, weight.dtype if matrices is torch.bfloat16 else matrices)
     transposed = weight.detach().T
     return lambda x: torch.mm(x, transposed, out_dtype=torch.float32)

@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from ranker.backends.base import Chunk, GenerateRequest, ScoreRequest, Scores
 from ranker.backends.chat import ChatFormat
-from ranker.backends.device import product_dtype
+from ranker.backends.device import matrix_dtype, product_dtype
 from ranker.backends.engine import Engine
 from ranker.backends.forward import Forward
 from ranker.backends.graphs import GraphedForward
@@ -105,7 +105,7 @@ def load_local(
     """Load a model directory (config, tokenizer, safetensors), and merge a LoRA adapter into it where one is given.
 
     `dtype` None: on a CUDA device the model is in `ranker.backends.device.product_dtype`; on a CPU it is in float32, and only the
-    matrix products of our own forward pass are in that.
+    matrices of our own forward pass are in `matrix_dtype`.
     `is_reference`: run the modules of transformers, which every other engine is compared with, even where our own forward
     pass (`ranker.backends.lean`) could take their place. `limits`: None = what suits the device. `is_graphed`: on a GPU,
     capture decoding steps of our own pass (`ranker.backends.graphs`).
@@ -118,7 +118,6 @@ def load_local(
         config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         _check_supported(config, directory)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        products = dtype or product_dtype()
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
             directory,
@@ -126,7 +125,7 @@ def load_local(
             trust_remote_code=False,
             use_safetensors=True,
             attn_implementation=ATTENTION_NAME,
-            dtype=dtype or (products if device.type == "cuda" else torch.float32),
+            dtype=dtype or (product_dtype() if device.type == "cuda" else torch.float32),
         )
         if adapter is not None:
             model = merge_adapter(model, adapter)
@@ -137,7 +136,7 @@ def load_local(
         raise BackendError(f"{directory}: the tokenizer has no chat template. Use an instruction-tuned model.")
     model = model.to(device).eval()
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape, and no two prompts have the same
-    forward: Forward | None = None if is_reference else make_lean(model, products=products)
+    forward: Forward | None = None if is_reference else make_lean(model, matrices=dtype or matrix_dtype())
     if forward is not None and is_graphed and device.type == "cuda":
         forward = GraphedForward(forward)
     return LocalBackend(model, tokenizer, name=name, limits=limits or default_limits(), forward=forward)

@@ -212,10 +212,10 @@ def _bytes_a_step_reads(card: "ModelCard") -> tuple[int, int]:
     import torch
     from transformers import AutoConfig
 
-    from ranker.backends.device import product_dtype
+    from ranker.backends.device import matrix_dtype
 
     config = AutoConfig.from_pretrained(card.directory, local_files_only=True).get_text_config()
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    narrow = product_dtype().itemsize
+    narrow = matrix_dtype().itemsize
     kept = narrow if torch.cuda.is_available() else torch.float32.itemsize
     return narrow, int(2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * kept)

@@ -119,22 +119,62 @@ def test_products_in_bfloat16_are_nearer_to_float32_than_a_model_in_bfloat16(nam
     model = make_model(*MODELS[name])
     half = make_model(*MODELS[name]).bfloat16()
     half.get_decoder().rotary_emb.inv_freq = model.get_decoder().rotary_emb.inv_freq
-    lean = make_lean(model, products=torch.bfloat16)
+    lean = make_lean(model, matrices=torch.bfloat16)
     assert lean is not None
+    exact = log_probs_of(TransformersForward(model), model)
+    ours, theirs = (
+        (log_probs_of(forward, of) - exact).square().mean().sqrt()
+        for forward, of in ((lean, model), (TransformersForward(half), half))
+    )
+    assert 0 < ours < theirs
+
+
+def log_probs_of(forward: Forward, model: PreTrainedModel) -> torch.Tensor:
+    """Of forty tokens, read at once: (40, V)."""
     ids, at = torch.randint(0, 97, (1, 40), generator=torch.Generator().manual_seed(1)), torch.arange(40)[None]
     mask = torch.ones(1, 40, 40, dtype=torch.bool).tril()
-    found = {}
+    rows = KeyValueRows(model.config, 2, dtype=model.dtype, device=torch.device("cpu"))
+    rows.grow(40, 0)
     with torch.inference_mode():
-        for kind, forward, of in (
-            ("exact", TransformersForward(model), model),
-            ("ours", lean, model),
-            ("half", TransformersForward(half), half),
-        ):
-            rows = KeyValueRows(of.config, 2, dtype=of.dtype, device=torch.device("cpu"))
-            rows.grow(40, 0)
-            found[kind] = forward.logits(forward.extend(ids, at, at, mask, rows, 0)[0]).float().log_softmax(-1)
-    ours, theirs = ((found[kind] - found["exact"]).square().mean().sqrt() for kind in ("ours", "half"))
-    assert 0 < ours < theirs
+        return forward.logits(forward.extend(ids, at, at, mask, rows, 0)[0]).float().log_softmax(-1)
+
+
+needs_float16 = pytest.mark.skipif(
+    "fbgemm" not in torch.backends.quantized.supported_engines, reason="this CPU has no FBGEMM"
+)
+
+
+@needs_float16
+@pytest.mark.parametrize("name", MODELS)
+def test_matrices_in_float16_are_the_only_numbers_that_are_rounded(name: str) -> None:
+    """As near as a model whose matrices were rounded, and whose products are in float32."""
+    model, rounded = make_model(*MODELS[name]), make_model(*MODELS[name])
+    with torch.no_grad():
+        for parameter in rounded.parameters():
+            if parameter.dim() == 2 and parameter is not rounded.get_input_embeddings().weight:
+                parameter.copy_(parameter.half().float())
+    lean, whole = make_lean(model, matrices=torch.float16), make_lean(model)
+    assert lean is not None and whole is not None
+    exact = log_probs_of(TransformersForward(model), model)
+    ours, theirs, without = (
+        (log_probs_of(forward, of) - exact).square().mean().sqrt()
+        for forward, of in ((lean, model), (TransformersForward(rounded), rounded), (whole, model))
+    )
+    assert 10 * without < ours < 3 * theirs
+
+
+@needs_float16
+def test_matrices_that_float16_cannot_hold_stay_in_float32() -> None:
+    model = make_model(*MODELS["llama"])
+    mlp = model.get_decoder().layers[0].mlp
+    with torch.no_grad():
+        mlp.up_proj.weight.mul_(1e6)
+        mlp.down_proj.weight.mul_(1e-6)
+    lean = make_lean(model, matrices=torch.float16)
+    assert lean is not None
+    torch.testing.assert_close(
+        log_probs_of(lean, model), log_probs_of(TransformersForward(model), model), rtol=1e-4, atol=1e-4
+    )
 
 
 @needs_bfloat16
@@ -154,7 +194,7 @@ def test_sums_far_from_zero_keep_their_digits() -> None:
 def test_a_pass_in_bfloat16_that_does_something_else_is_found_out() -> None:
     model = make_model(*MODELS["llama"])
     model.get_decoder().layers[1].mlp.register_forward_hook(lambda _module, _inputs, output: output * 1.5)
-    assert make_lean(model, products=torch.bfloat16) is None
+    assert make_lean(model, matrices=torch.bfloat16) is None
 
 
 def test_what_it_does_not_know_is_left_to_transformers() -> None:
