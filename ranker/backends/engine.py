@@ -50,16 +50,16 @@ class Engine:
     """Runs a causal language model for any number of concurrent `generate` and `score` calls of one event loop."""
 
     def __init__(self, model: Any, tokenizer: Any, limits: EngineLimits, forward: Forward | None = None) -> None:
-        """`forward` computes what `model` does; None = by the modules of `model` itself."""
+        """`forward` computes what `model` does, whose weights are then not looked at; None = by the modules of `model` itself."""
         self._tokenizer, self._limits = tokenizer, limits
-        self._device = next(model.parameters()).device
         self._forward = forward or TransformersForward(model)
+        self._device = self._forward.device
         config = model.config.get_text_config()
         self.context_tokens = int(config.max_position_embeddings)
         self._rows = KeyValueRows(
             config,
             limits.max_rows + limits.live_rows + limits.start_rows,  # rows behind the running ones are for starts
-            dtype=next(model.parameters()).dtype,
+            dtype=self._forward.dtype,
             device=self._device,
             max_bytes=limits.row_bytes if self._device.type == "cuda" else None,
         )

@@ -6,7 +6,7 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 
@@ -15,6 +15,14 @@ from ranker.backends.kv import FirstRows, KeyValueRows, tree_mask
 
 class Forward(Protocol):
     """Computes hidden states, and leaves the keys and values of what it computed in the rows."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of keys, values and hidden states."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where everything is computed."""
 
     def extend(
         self,
@@ -48,6 +56,8 @@ class TransformersForward:
 
     def __init__(self, model: Any) -> None:
         self._decoder, self._head = model.get_decoder(), model.get_output_embeddings()
+        self.dtype: Final[torch.dtype] = model.dtype
+        self.device: Final[torch.device] = next(model.parameters()).device
 
     def extend(
         self,

@@ -38,6 +38,7 @@ class GraphedForward:
     def __init__(self, forward: Forward) -> None:
         self._forward = forward
         self.extend, self.logits = forward.extend, forward.logits
+        self.dtype, self.device = forward.dtype, forward.device
         self._captured: dict[tuple[int, int], Captured] = {}
         self._version = -1
         self._is_off = False

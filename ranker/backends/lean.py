@@ -83,6 +83,7 @@ class LeanForward:
         self._head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self._embedding = weight_of(decoder.embed_tokens)
         self.dtype: Final = self._embedding.dtype
+        self.device: Final = self._embedding.device
         self._matrices: Final = matrices or self.dtype
         self._is_folded = self._embedding.dtype is torch.float32
         self._scale = 1.0 if self._is_folded else float(decoder.layers[0].self_attn.scaling)

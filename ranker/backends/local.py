@@ -137,8 +137,10 @@ def load_local(
     model = model.to(device).eval()
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape, and no two prompts have the same
     forward: Forward | None = None if is_reference else make_lean(model, matrices=dtype or matrix_dtype())
-    if forward is not None and is_graphed and device.type == "cuda":
-        forward = GraphedForward(forward)
+    if forward is not None:
+        model = model.to("meta")  # our pass has its own layout of the matrices: the modules' own are let go
+        if is_graphed and device.type == "cuda":
+            forward = GraphedForward(forward)
     return LocalBackend(model, tokenizer, name=name, limits=limits or default_limits(), forward=forward)
 
 

@@ -243,6 +243,18 @@ def test_a_directory_without_a_model_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_weights_are_in_memory_once(tiny_model_dir: Path) -> None:
+    """Our forward pass lays the matrices out anew, and those of the modules are let go; the reference keeps them."""
+    request = ScoreRequest(prompt=PROMPTS[0], continuations=("one", "a film and", "two"))
+    backend = load_local(tiny_model_dir, name="tiny", dtype=torch.float32)
+    assert all(p.is_meta for p in backend._model.parameters())
+    other = backend.with_limits(EngineLimits(max_rows=2))
+    reference = load_local(tiny_model_dir, name="tiny", dtype=torch.float32, is_reference=True)
+    assert not any(p.is_meta for p in reference._model.parameters())
+    found = [asyncio.run(b.score(request)).log_probs for b in (backend, other, reference)]
+    assert found[0] == found[1] == pytest.approx(found[2], abs=1e-4)
+
+
 def test_half_precision_goes_through_the_same_code(tiny_model_dir: Path, backend, reference) -> None:
     """As on a GPU, but on the CPU: masks, rows and scores in bfloat16 agree with float32 up to its rounding."""
     _, tokenizer = reference
