@@ -218,10 +218,10 @@ def _wire_load(context: Context, c: _Controls) -> None:
 
 def _budget_info(context: Context, model: str | None) -> str:
     """What a person who waits for a thought should know; empty for models that write one."""
-    if model is None or context.registry.card(model).answer_format is not AnswerFormat.LIKELIHOOD:
+    is_wordless = {card.name: card.answer_format is AnswerFormat.LIKELIHOOD for card in context.registry.cards()}
+    if model is None or not is_wordless.get(model):
         return ""
-    writing = [card.name for card in context.registry.cards() if card.answer_format is not AnswerFormat.LIKELIHOOD]
-    watch = f": choose {writing[0]} to watch it think" if writing else ""
+    watch = "".join([f": choose {name} to watch it think" for name, is_one in is_wordless.items() if not is_one][:1])
     return f"{model} decides by likelihood and writes nothing{watch}."
 
 
