@@ -270,8 +270,8 @@ def make_lean(model: Any, *, matrices: torch.dtype | None = None) -> LeanForward
         excuse = "does not fit into memory beside the model"
     if not excuse:
         return lean
-    if matrices is torch.float16:
-        log.warning("the lean forward pass in float16 %s: using float32", excuse)
+    if matrices is torch.float16 and model.dtype is torch.float32:
+        log.warning("the lean forward pass with matrices in float16 %s: using float32", excuse)
         return make_lean(model)
     log.warning("the lean forward pass %s: using transformers", excuse)
     return None

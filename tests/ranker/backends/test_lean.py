@@ -197,6 +197,19 @@ def test_a_pass_in_bfloat16_that_does_something_else_is_found_out() -> None:
     assert make_lean(model, matrices=torch.bfloat16) is None
 
 
+@needs_float16
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_only_a_model_in_float32_falls_back_to_matrices_in_float32(
+    dtype: torch.dtype, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make_model(*MODELS["llama"])
+    model = model.to(dtype)
+    model.get_decoder().layers[1].mlp.register_forward_hook(lambda _module, _inputs, output: output * 1.5)
+    assert make_lean(model, matrices=torch.float16) is None
+    said = [record.getMessage().rpartition(": ")[2] for record in caplog.records]
+    assert said == (["using float32"] if dtype is torch.float32 else []) + ["using transformers"]
+
+
 def test_what_it_does_not_know_is_left_to_transformers() -> None:
     assert make_lean(make_model(Olmo2ForCausalLM, Olmo2Config(**SHAPE))) is None
     assert make_lean(make_model(LlamaForCausalLM, LlamaConfig(**SHAPE, hidden_act="gelu"))) is None
