@@ -24,17 +24,18 @@ from typing import Any, Final, NamedTuple
 
 import torch
 from accelerate.utils import gather_object
+from torch.nn import functional
 from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainingArguments
 
 from trainer.checkpoints import AsideCheckpoints
 from trainer.critic import CriticOptions, HasCritic, clipped_errors
 from trainer.encoding import TitleRow
-from trainer.examples import TrainingExample
 from trainer.gae import estimate_advantages
 from trainer.logmeans import Notes
 from trainer.packing import PackedTitles, pack_titles
 from trainer.policy import ROLLOUTS_PER_STEP
+from trainer.pools import Known, lay_out, mask
 from trainer.reference import HasReference
 from trainer.rewards import Normalisation
 from trainer.scoring import read_titles
@@ -197,9 +198,8 @@ class EliminationTrainer(HasCritic, HasReference, Notes, AsideCheckpoints, Train
                 values = self.value_head(states)
                 with self.as_reference():
                     reference, _ = read_titles(model, packed, self._trunk)
-            parts = ((x.float().cpu().split(packed.pool_sizes)) for x in (scores, reference, values))
-            for number, own, start, value in zip(batch, *parts, strict=True):
-                mine.append((number, self._go_through(Draw(rollout, number), own, start, value)))
+            draws = [Draw(rollout, number) for number in batch]
+            mine += zip(batch, self._go_through(draws, scores, reference, values), strict=True)
         model.train(was_training)
         every = mine if self.args.world_size == 1 else gather_object(mine)
         self._rollout, self._episodes = rollout, _whitened(dict(every))
@@ -209,40 +209,75 @@ class EliminationTrainer(HasCritic, HasReference, Notes, AsideCheckpoints, Train
             with self._rollouts_path.open("a", encoding="utf-8") as rollouts:
                 rollouts.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
-    def _go_through(self, draw: Draw, scores: Any, reference: Any, values: Any) -> Episodes:
-        """Draw K eliminations from the scores (n,) of excluding each, and estimate their advantages."""
-        a, example = self.args, self._rows[draw.number].example
-        generator = torch.Generator().manual_seed(_seed(a.seed, *draw))
-        order = draw_orders(self._scale * scores, a.group_size, generator)  # (K, n)
-        num_steps = len(scores) - 1 if self._is_whole and example.tiers else 1
-        place = order.argsort(1)
-        is_left = place[:, None] >= torch.arange(num_steps)[:, None]  # (K, T, n)
-        excluded = order[:, :num_steps]
-        grades = grade_left(example, is_left)
-        is_step = ~grades.isnan().all(2)  # an elimination is over when nothing is known of who is left
-        log_probs, start = (
-            _masked(self._scale * x, is_left).log_softmax(-1).gather(2, excluded[..., None])[..., 0]
-            for x in (scores, reference)
+    def _go_through(
+        self, draws: Sequence[Draw], scores: torch.Tensor, reference: torch.Tensor, values: torch.Tensor
+    ) -> list[Episodes]:
+        """Draw K eliminations of each pool, and estimate their advantages.
+
+        Args:
+            draws: the P pools.
+            scores: (N,), of excluding each candidate, pool after pool; and those of the reference policy.
+            values: (N,), whose mean over those who are left is the state's.
+
+        Returns:
+            On the CPU. What is drawn for a pool depends on its draw alone, not on who else is in the batch.
+        """
+        a, examples = self.args, [self._rows[draw.number].example for draw in draws]
+        sizes, device = [len(example.pool) for example in examples], scores.device
+        known = Known.of(examples, device)
+        laid, start = (self._scale * lay_out(x.float(), sizes, 0.0) for x in (scores, reference))  # (P, n)
+        order = draw_orders(
+            mask(laid, known.is_there), self._draw_uniform(draws, sizes, a.seed).to(device)
+        )  # (P, K, n)
+        num_steps = torch.tensor(
+            [size - 1 if self._is_whole and e.tiers else 1 for size, e in zip(sizes, examples, strict=True)]
+        ).to(device)
+        times = torch.arange(int(num_steps.max()), device=device)  # (T,)
+        is_left = (order.argsort(-1)[:, :, None] >= times[:, None]) & known.is_there[:, None, None]  # (P, K, T, n)
+        excluded = order[:, :, : len(times)]
+        grades = known.grade_left(is_left.flatten(1, 2)).view(is_left.shape)
+        # an elimination is over when nothing is known of who is left
+        is_step = ~grades.isnan().all(-1) & (times < num_steps[:, None, None])
+        log_probs, log_probs_at_start = (
+            mask(x[:, None, None], is_left).log_softmax(-1).gather(-1, excluded[..., None])[..., 0]
+            for x in (laid, start)
         )
-        rewards = normalise_grades(grades, self._normalisation).nan_to_num().gather(2, excluded[..., None])[..., 0]
+        rewards = normalise_grades(grades, self._normalisation).nan_to_num().gather(-1, excluded[..., None])[..., 0]
         if self._lot is not None:  # mean 0 and variance 1, as the standardised reward of a random policy
-            lots = torch.Generator().manual_seed(_seed(self._lot, "lot", *draw))
-            rewards = torch.randint(2, rewards.shape, generator=lots).float() * 2 - 1
-        old_values = (is_left.float() @ values) / is_left.sum(2)  # (K, T)
-        total = rewards if a.kl_in_loss else rewards - a.kl_coef * (log_probs - start)
-        estimate = estimate_advantages(total, old_values, is_step, gamma=a.gamma, lam=a.lam)
-        return Episodes(
-            excluded=excluded[is_step],
-            is_left=is_left[is_step],
-            log_probs=log_probs[is_step],
-            values=old_values[is_step],
-            reference=reference,
-            rewards=rewards[is_step],
-            grades=grades.gather(2, excluded[..., None])[..., 0][is_step],
-            floors=grades.nanmean(2)[is_step],
-            advantages=estimate.advantages[is_step],
-            returns=estimate.returns[is_step],
+            lots = self._draw_uniform(draws, sizes, self._lot, "lot")
+            rewards = (lots.round() * 2 - 1)[:, :, : len(times)].to(device)
+        left = is_left.float()
+        old_values = (left * lay_out(values.float(), sizes, 0.0)[:, None, None]).sum(-1) / left.sum(-1).clamp(min=1)
+        total = rewards if a.kl_in_loss else rewards - a.kl_coef * (log_probs - log_probs_at_start)
+        advantages, returns = (
+            x.view(is_step.shape)
+            for x in estimate_advantages(
+                *(x.flatten(0, 1) for x in (total, old_values, is_step)), gamma=a.gamma, lam=a.lam
+            )
         )
+        kept = (
+            excluded,
+            is_left,
+            log_probs,
+            old_values,
+            rewards,
+            grades.gather(-1, excluded[..., None])[..., 0],
+            grades.nanmean(-1),
+            advantages,
+            returns,
+        )
+        numbers = is_step.sum((1, 2)).tolist()
+        columns = zip(*(x[is_step].cpu().split(numbers) for x in kept), strict=True)
+        return [
+            Episodes(e, is_left[:, : len(own)], p, v, own, *rest)
+            for own, (e, is_left, p, v, *rest) in zip(reference.float().cpu().split(sizes), columns, strict=True)
+        ]
+
+    def _draw_uniform(self, draws: Sequence[Draw], sizes: Sequence[int], *seed: object) -> torch.Tensor:
+        """(P, K, n): numbers in [0, 1), and 0 behind the end of a pool."""
+        generators = (torch.Generator().manual_seed(_seed(*seed, *draw)) for draw in draws)
+        made = [torch.rand(self.args.group_size, n, generator=g) for g, n in zip(generators, sizes, strict=True)]
+        return torch.stack([functional.pad(x, (0, max(sizes) - x.shape[1])) for x in made])
 
     def _note_rollout(self, episodes: Sequence[Episodes]) -> None:
         steps = Episodes(
@@ -293,13 +328,11 @@ class EliminationTrainer(HasCritic, HasReference, Notes, AsideCheckpoints, Train
         if (rollout := batch.draws[0].rollout) != self._rollout:
             self._roll_out(model, rollout)
         scores, states = read_titles(model, batch.packed, self._trunk)
-        # a few dozen numbers: what follows is hundreds of small steps, each of which a GPU would have to be told
-        by_pool = (self._scale * scores).cpu().split(batch.packed.pool_sizes)
-        values = self.value_head(states).cpu().split(batch.packed.pool_sizes)
-        episodes = [self._episodes[draw.number] for draw in batch.draws]
-        steps = [self._steps(*each) for each in zip(by_pool, values, episodes, strict=True)]
-        ratio, surrogate, entropy, divergence, value_error, is_clipped = (
-            torch.cat(x) for x in zip(*steps, strict=True)
+        sizes = batch.packed.pool_sizes
+        ratio, surrogate, entropy, divergence, value_error, is_clipped = self._steps(
+            self._scale * lay_out(scores, sizes, 0.0),
+            lay_out(self.value_head(states), sizes, 0.0),
+            [self._episodes[draw.number] for draw in batch.draws],
         )
         a = self.args
         loss = surrogate.mean() - a.entropy_coef * entropy.mean() + a.value_weight * value_error.mean()
@@ -311,21 +344,36 @@ class EliminationTrainer(HasCritic, HasReference, Notes, AsideCheckpoints, Train
         self.note("policy/approx_kl", (ratio - 1 - ratio.log()).mean())
         self.note("clip_ratio/region_mean", is_clipped.float().mean())
         self.note("value/loss", value_error.mean())
-        loss = loss.to(scores.device)
         return (loss, {"scores": scores}) if return_outputs else loss
 
-    def _steps(self, scores: torch.Tensor, values: torch.Tensor, episode: Episodes) -> tuple[torch.Tensor, ...]:
-        """Of each step (T,): ratio, surrogate, entropy, KL to the reference, error of the value, whether it was clipped."""
-        a, left = self.args, episode.is_left
-        log_probs = _masked(scores.expand_as(left), left).log_softmax(-1)  # (T, n)
-        reference = _masked((self._scale * episode.reference).expand_as(left), left).log_softmax(-1)
+    def _steps(
+        self, scores: torch.Tensor, values: torch.Tensor, episodes: Sequence[Episodes]
+    ) -> tuple[torch.Tensor, ...]:
+        """Of each of all S steps (S,): ratio, surrogate, entropy, KL to the reference, error of the value, whether it was clipped.
+
+        Args:
+            scores, values: (P, n).
+            episodes: of the P pools.
+        """
+        a, device, size = self.args, scores.device, scores.shape[1]
+        pool = (
+            torch.arange(len(episodes)).repeat_interleave(torch.tensor([len(e.excluded) for e in episodes])).to(device)
+        )
+        left = torch.cat([functional.pad(e.is_left, (0, size - e.is_left.shape[1])) for e in episodes]).to(device)
+        start = torch.stack([functional.pad(e.reference, (0, size - len(e.reference))) for e in episodes]).to(device)
+        excluded, old_log_probs, advantages, old_values, returns = (
+            torch.cat([getattr(e, name) for e in episodes]).to(device)
+            for name in ("excluded", "log_probs", "advantages", "values", "returns")
+        )
+        log_probs = mask(scores[pool], left).log_softmax(-1)  # (S, n)
+        reference = mask(self._scale * start[pool], left).log_softmax(-1)
         probs = log_probs.exp()
-        ratio = (log_probs.gather(1, episode.excluded[:, None])[:, 0] - episode.log_probs).exp()
-        plain, clipped = ratio * episode.advantages, ratio.clamp(1 - a.clip, 1 + a.clip) * episode.advantages
+        ratio = (log_probs.gather(1, excluded[:, None])[:, 0] - old_log_probs).exp()
+        plain, clipped = ratio * advantages, ratio.clamp(1 - a.clip, 1 + a.clip) * advantages
         entropy = -(probs * log_probs).sum(1)
         divergence = (probs * (log_probs - reference)).sum(1)
-        means = (values * left).sum(1) / left.sum(1)
-        error = clipped_errors(means, episode.values, episode.returns, a.value_clip)
+        means = (values[pool] * left).sum(1) / left.sum(1)
+        error = clipped_errors(means, old_values, returns, a.value_clip)
         return ratio, -torch.min(plain, clipped), entropy, divergence, error, clipped < plain
 
     # ---- resume ------------------------------------------------------------------------------------------------------
@@ -352,26 +400,20 @@ def _collate(items: Sequence[tuple[Draw, TitleRow]]) -> dict[str, Minibatch]:
     return {"batch": Minibatch(pack_titles(rows), draws)}
 
 
-def draw_orders(scores: torch.Tensor, number: int, generator: torch.Generator) -> torch.Tensor:
-    """(number, n): positions in the order in which softmax(scores) over who is left would exclude them, one after another.
+def draw_orders(scores: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Positions in the order in which softmax(scores) over who is left would exclude them, one after another.
 
     All at once: the order of scores with Gumbel noise is distributed so (Yellott 1977; it is that of Plackett and Luce).
+
+    Args:
+        scores: (P, n).
+        noise: (P, K, n), uniform in [0, 1).
+
+    Returns:
+        (P, K, n).
     """
-    noise = -torch.rand(number, len(scores), generator=generator).clamp(min=1e-20).log()  # exponential
-    return (scores - noise.clamp(min=1e-20).log()).argsort(1, descending=True)
-
-
-def grade_left(example: TrainingExample, is_left: torch.Tensor) -> torch.Tensor:
-    """Grade of excluding each of those who are left, as `trainer.orders.grade_exclusions`: (..., n), nan = open or gone."""
-    if not example.tiers:
-        grades = torch.tensor([float("nan") if (g := example.grades[i]) is None else g for i in example.pool])
-        return torch.where(is_left, grades, float("nan"))
-    levels = {i: level for level, tier in enumerate(example.tiers) for i in tier}
-    level = torch.tensor([levels.get(i, float("nan")) for i in example.pool])
-    is_better = (level[:, None] < level[None]).float()  # nan is neither
-    left = is_left.float()
-    better, worse = left @ is_better, left @ is_better.T
-    return torch.where(is_left, better / (better + worse), float("nan"))
+    exponential = -noise.clamp(min=1e-20).log()
+    return (scores[:, None] - exponential.clamp(min=1e-20).log()).argsort(-1, descending=True)
 
 
 def normalise_grades(grades: torch.Tensor, normalisation: Normalisation) -> torch.Tensor:
@@ -389,11 +431,6 @@ def _whitened(episodes: Mapping[int, Episodes]) -> dict[int, Episodes]:
     every = torch.cat([e.advantages for e in episodes.values()])
     mean, spread = every.mean(), (every.var(correction=0) + 1e-8).sqrt()
     return {index: e._replace(advantages=(e.advantages - mean) / spread) for index, e in episodes.items()}
-
-
-def _masked(scores: torch.Tensor, left: torch.Tensor) -> torch.Tensor:
-    """Scores that make the probability of those who are gone 0, with finite gradients."""
-    return scores.masked_fill(~left, -1e9)
 
 
 def _seed(*parts: object) -> int:

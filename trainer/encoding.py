@@ -78,19 +78,36 @@ class Encoder:
         return self.ids(prompt.prefix) + self.ids(prompt.suffix)
 
     def title_row(self, example: TrainingExample) -> TitleRow:
-        """The ids of a decision as `ranker.decisions` takes it by scores: without a thought, or by likelihood.
+        """`title_rows` of one."""
+        return self.title_rows([example])[0]
+
+    def title_rows(self, examples: Sequence[TrainingExample]) -> list[TitleRow]:
+        """The ids of decisions as `ranker.decisions` takes them by scores: without a thought, or by likelihood.
 
         A likely title is excluded where the prompt asks for the worst, and stays where it asks for the best.
         """
+        asked = [self._asked(example) for example in examples]
+        prompts = [prompt for texts in asked for prompt, _ in texts]
+        ids = zip(self.many([p.prefix for p in prompts]), self.titles([p.suffix for p in prompts]), strict=True)
+        prompt_ids = iter([prefix + suffix for prefix, suffix in ids])
+        rows = []
+        for example, texts in zip(examples, asked, strict=True):
+            scored = [ScoredText(next(prompt_ids), self.titles(continuations)) for _, continuations in texts]
+            lengths = (len(c) for text in scored for c in text.continuation_ids)
+            if self.answer_format is AnswerFormat.LIKELIHOOD:
+                weights = [-(length**-LENGTH_POWER) for length in lengths]
+            else:
+                sign = -1.0 if example.mode is Mode.DIRECT else 1.0
+                weights = [sign / length for length in lengths]
+            rows.append(TitleRow(scored, weights, example))
+        return rows
+
+    def _asked(self, example: TrainingExample) -> list[tuple[Prompt, Sequence[str]]]:
+        """Each prompt of a decision, and what is scored behind it."""
         if self.answer_format is AnswerFormat.LIKELIHOOD:
-            questions = render_likelihoods(example.task, example.candidates)
-            texts = [ScoredText(self.prompt_ids(q.prompt), self.titles(q.continuations)) for q in questions]
-            weights = [-(len(ids) ** -LENGTH_POWER) for text in texts for ids in text.continuation_ids]
-            return TitleRow(texts, weights, example)
+            return [(q.prompt, q.continuations) for q in render_likelihoods(example.task, example.candidates)]
         prompt = close_thought(example.render(self.chat_text), "")
-        titles = self.titles([c.title for c in example.candidates])
-        sign = -1.0 if example.mode is Mode.DIRECT else 1.0
-        return TitleRow([ScoredText(self.prompt_ids(prompt), titles)], [sign / len(ids) for ids in titles], example)
+        return [(prompt, [c.title for c in example.candidates])]
 
     def count_tokens(self, examples: Sequence[TrainingExample]) -> list[int]:
         """Tokens of each example's prompt."""

@@ -20,7 +20,7 @@ from trainer.critic import CriticOptions
 from trainer.eliminations import EliminationArguments, EliminationTrainer
 from trainer.encoding import Encoder, TitleRow
 from trainer.followers import threads_of
-from trainer.loading import choose_device, choose_dtype, load_policy, new_adapter
+from trainer.loading import choose_device, choose_dtype, keep_inputs, load_policy, new_adapter
 from trainer.material import Material
 from trainer.memory import STATES_AT_ONCE, ModelShape
 from trainer.policy import Rewards
@@ -238,7 +238,8 @@ def _make_exclusions(
 def _with_adapter(config: JobConfig, model: Any) -> Any:
     """The model with the adapter that is trained, or as it is where it has one or all weights are trained."""
     adapter = new_adapter(config, model)
-    return model if adapter is None else get_peft_model(model, adapter)
+    policy = model if adapter is None else get_peft_model(model, adapter)
+    return keep_inputs(policy) if config.is_over_titles and policy.dtype is torch.bfloat16 else policy
 
 
 def _trunk(config: JobConfig, policy: Any) -> Trunk | None:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from accelerate.utils import is_peft_model
 from peft import LoraConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM
 
 from ranker.errors import CheckpointError, JobError
@@ -90,6 +91,23 @@ def _freeze_lower_layers(config: JobConfig, model: PeftModel) -> None:
     layers = model.get_base_model().base_model.layers
     for layer in layers[: -config.lora.last_layers]:
         layer.requires_grad_(False)
+
+
+def keep_inputs(model: Any) -> Any:
+    """The layers of adapters read what they are given instead of a copy in float32. Such a model is read within `products_in_bf16` alone."""
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False
+    return model
+
+
+def products_in_bf16(model: Any) -> torch.autocast:
+    """Where a model is in bfloat16: the products of its adapters, whose weights are in float32, in bfloat16 as all others.
+
+    A product's sums stay in float32. Else every input of a layer would be copied into float32, twice of what the layer itself reads and writes.
+    """
+    weight = getattr(model, "module", model).get_output_embeddings().weight
+    return torch.autocast(weight.device.type, torch.bfloat16, enabled=weight.dtype is torch.bfloat16)
 
 
 def without_adapter(model: Any) -> Any:

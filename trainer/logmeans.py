@@ -9,9 +9,10 @@ class Notes:
     """Mixin for transformers' Trainer."""
 
     def note(self, name: str, value: Any) -> None:
-        """`value`: a number, or a tensor of one."""
-        number = float(value.detach() if isinstance(value, torch.Tensor) else value)
-        self.__dict__.setdefault("_noted", {}).setdefault(name, []).append(number)
+        """`value`: a number, or a tensor, each of whose values counts as much as a number."""
+        numbers = value.detach().flatten().tolist() if isinstance(value, torch.Tensor) else [float(value)]
+        if numbers:
+            self.__dict__.setdefault("_noted", {}).setdefault(name, []).extend(numbers)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         noted = self.__dict__.pop("_noted", {})

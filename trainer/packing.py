@@ -6,12 +6,12 @@ rows that are as long as the longest of them, so that there is next to no paddin
 Imports torch: load it only where something is trained.
 """
 
-from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from trainer.encoding import ScoredText, TitleRow
 
@@ -63,71 +63,61 @@ class PackedTitles(NamedTuple):
         return PackedTitles(*(x.to(device) if isinstance(x, torch.Tensor) else x for x in self))
 
 
-class _Row:
-    """What lies in one row."""
-
-    def __init__(self) -> None:
-        self.ids: list[int] = []
-        self.positions: list[int] = []
-        self.prompts: list[int] = []  # number of the prompt
-        self.titles: list[int] = []  # number of the title, -1 = prompt
-
-    def add(self, number: int, title: int, ids: Sequence[int], position: int) -> int:
-        """Lay `ids` behind what is there; returns where they begin."""
-        start = len(self.ids)
-        self.ids += ids
-        self.positions += range(position, position + len(ids))
-        self.prompts += [number] * len(ids)
-        self.titles += [title] * len(ids)
-        return start
-
-
 def pack_titles(rows: Sequence[TitleRow]) -> PackedTitles:
     """Lay the texts of decisions into rows, each where it first fits, the longest first."""
     texts = [text for row in rows for text in row.texts]
-    longest = max(text.num_tokens for text in texts)
-    firsts = _running_sum(len(text.continuation_ids) for text in texts)  # number of each text's first title
-    laid: list[_Row] = []
-    laid_at: list[tuple[int, int, int]] = [(0, 0, 0)] * len(texts)  # of each text: row, where it begins there, tokens
-    tokens: list[tuple[int, int, int, int]] = []  # (title, row, place of the state before the token, token)
-    for number in sorted(range(len(texts)), key=lambda k: -texts[k].num_tokens):
-        text = texts[number]
-        index = next((k for k, r in enumerate(laid) if len(r.ids) + text.num_tokens <= longest), len(laid))
-        if index == len(laid):
-            laid.append(_Row())
-        row, length = laid[index], len(text.prompt_ids)
-        start = row.add(number, -1, text.prompt_ids, 0)
-        end = start + length
-        laid_at[number] = (index, start, text.num_tokens)
-        for title, ids in enumerate(text.continuation_ids, firsts[number]):
-            start = row.add(number, title, ids, length)
-            places = [end - 1, *range(start, start + len(ids) - 1)]
-            tokens += [(title, index, place, token) for place, token in zip(places, ids, strict=True)]
-    tokens.sort(key=lambda token: token[0])  # stable: the tokens of a title stay in order
-    width = max(len(row.ids) for row in laid)
-    owners, indices, places, targets = (torch.tensor(column) for column in zip(*tokens, strict=True))
+    laid_at, num_rows, width = _lay([text.num_tokens for text in texts])
+    # of each piece (the prompt of a text, then each of its titles): its text, its title (-1 = prompt), tokens, where it begins, first position
+    pieces: list[tuple[int, int, int, int, int]] = []
+    title = 0
+    for number, (text, start) in enumerate(zip(texts, laid_at, strict=True)):
+        length = len(text.prompt_ids)
+        pieces.append((number, -1, length, start, 0))
+        start += length
+        for ids in text.continuation_ids:
+            pieces.append((number, title, len(ids), start, length))
+            title, start = title + 1, start + len(ids)
+    numbers, titles, lengths, starts, positions = np.array(pieces).T
+    within = np.arange(lengths.sum()) - np.repeat(lengths.cumsum() - lengths, lengths)  # place of a token in its piece
+    places = np.repeat(starts, lengths) + within
+    owners = np.repeat(titles, lengths)
+    every = (ids for text in texts for ids in (text.prompt_ids, *text.continuation_ids))
+    token_ids = np.fromiter(chain.from_iterable(every), np.int64, len(places))
+    is_title = owners >= 0
+    last_of_prompt = np.repeat((starts + lengths - 1)[titles < 0], np.bincount(numbers))  # of each piece's prompt
+    before = np.where(
+        within == 0, np.repeat(last_of_prompt, lengths), places - 1
+    )  # the state before a token of a title
+
+    def laid(values: np.ndarray, fill: int) -> torch.Tensor:
+        flat = np.full(num_rows * width, fill)
+        flat[places] = values
+        return torch.from_numpy(flat.reshape(num_rows, width))
+
     return PackedTitles(
-        input_ids=_padded([row.ids for row in laid], 0),
-        position_ids=_padded([row.positions for row in laid], 0),
-        prompts=_padded([row.prompts for row in laid], NOTHING),
-        titles=_padded([row.titles for row in laid], -1),
-        sources=indices * width + places,
-        targets=targets,
-        owners=owners,
+        input_ids=laid(token_ids, 0),
+        position_ids=laid(np.repeat(positions, lengths) + within, 0),
+        prompts=laid(np.repeat(numbers, lengths), NOTHING),
+        titles=laid(owners, -1),
+        sources=torch.from_numpy(before[is_title]),
+        targets=torch.from_numpy(token_ids[is_title]),
+        owners=torch.from_numpy(owners[is_title]),
         weights=torch.tensor([weight for row in rows for weight in row.weights]),
-        places=torch.cat([torch.arange(n) + index * width + start for index, start, n in laid_at]),
+        places=torch.from_numpy(places),
         rows=tuple(rows),
     )
 
 
-def _running_sum(numbers: Iterable[int]) -> list[int]:
-    """The sum of all numbers before each."""
-    return [0, *accumulate(numbers)]
-
-
-def _padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
-    """(R, L)"""
-    return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
+def _lay(lengths: Sequence[int]) -> tuple[list[int], int, int]:
+    """Where each text begins in R rows of L tokens one behind another, R, and L."""
+    longest, ends, laid = max(lengths), list[int](), [(0, 0)] * len(lengths)
+    for number in sorted(range(len(lengths)), key=lambda k: -lengths[k]):
+        row = next((k for k, end in enumerate(ends) if end + lengths[number] <= longest), len(ends))
+        if row == len(ends):
+            ends.append(0)
+        laid[number] = (row, ends[row])
+        ends[row] += lengths[number]
+    return [row * longest + start for row, start in laid], len(ends), longest
 
 
 def tree_mask(prompts: torch.Tensor, titles: torch.Tensor) -> torch.Tensor:

@@ -16,8 +16,11 @@ of the test side. The amounts are for a GPU: some eight minutes each on a large 
 import argparse
 import json
 import logging
+import os
 import random
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,16 +79,23 @@ def write_data(recipe: str, directory: Path, out: Path) -> None:
 def write_stage(stage: Stage, directory: Path, out: Path) -> None:
     """Draw the tasks of every share that is not there yet, and write them and the job's configuration below `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    for share in stage.shares:
-        if (out / f"{share.name}.jsonl").is_file():
-            continue
-        tasks = draw_tasks(share, directory)
-        if share.is_said:
-            dump_corrections(map(say_best, tasks), out / _said_file(share))
-            tasks = [t.model_copy(update={"relevance": {}}) for t in tasks]
-        dump_tasks(tasks, out / f"{share.name}.jsonl")
-        log.info("%s: %d tasks", share.name, len(tasks))
+    missing = [share for share in stage.shares if not (out / f"{share.name}.jsonl").is_file()]
+    if missing:
+        with ProcessPoolExecutor(min(len(missing), os.cpu_count() or 1)) as processes:
+            numbers = processes.map(partial(write_share, directory=directory, out=out), missing)
+            for share, number in zip(missing, numbers, strict=True):
+                log.info("%s: %d tasks", share.name, number)
     config_path(stage, out).write_text(json.dumps(make_job(stage), indent=2) + "\n", encoding="utf-8")
+
+
+def write_share(share: Share, directory: Path, out: Path) -> int:
+    """Draw the tasks of a share and write them below `out`; returns how many there are."""
+    tasks = draw_tasks(share, directory)
+    if share.is_said:
+        dump_corrections(map(say_best, tasks), out / _said_file(share))
+        tasks = [t.model_copy(update={"relevance": {}}) for t in tasks]
+    dump_tasks(tasks, out / f"{share.name}.jsonl")
+    return len(tasks)
 
 
 def say_best(task: RankingTask) -> Correction:

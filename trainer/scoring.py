@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trainer.loading import products_in_bf16
 from trainer.memory import STATES_AT_ONCE
 from trainer.packing import PackedTitles, tree_mask
 from trainer.trunk import Trunk
@@ -30,7 +31,7 @@ def read_titles(model: Any, packed: PackedTitles, trunk: Trunk | None = None) ->
         trunk: what leaves the first layers is taken from there instead of being computed.
     """
     inputs = {"input_ids": packed.input_ids} if trunk is None else {"inputs_embeds": trunk.read(model, packed)}
-    with trunk.cut_off(model) if trunk else nullcontext():
+    with trunk.cut_off(model) if trunk else nullcontext(), products_in_bf16(model):
         states = model(
             **inputs,
             position_ids=packed.position_ids,

@@ -177,6 +177,37 @@ _ROUTING: Final = Stage(
         "save_every": 110,
     },
 )
+_ELIMINATING: Final = Stage(
+    name="eliminating",
+    shares=(
+        _windows("movies-1m-wide", MOVIES_1M, 22_000, **_SEVERAL),
+        _windows("movies-100k-wide", MOVIES_100K, 8_000, **_SEVERAL),
+        _windows("games-wide", GAMES, 15_000, **_SEVERAL),
+        _windows("music-wide", MUSIC, 15_000, **_SEVERAL),
+        *_routers(700),
+        *_passages(5, 7),
+        _typical("performance", 2_000),
+        _typical("balance", 1_000),
+        _typical("cost", 1_000),
+    ),
+    config={
+        "kind": "ppo-exclusions",
+        "titles": {"answer": "likelihood"},
+        # each exclusion answers for itself: what comes after it is decided by candidates that are there whichever one goes
+        "ppo": {"rollout_size": 768, "group_size": 16, "epochs": 1, "lam": 0.0, "kl_coef": 1e-3},
+        "examples": {"num_examples": 70_000, "min_pool": 24, "max_pool": 24, "correction_share": 0.12, **_ANY_OTHERS},
+        "lora": {"rank": 32, "alpha": 64},
+        "optimizer": {
+            "learning_rate": 4e-4,
+            "schedule": "linear",
+            "warmup_steps": 20,
+            "batch_size": 96,
+            "max_steps": 600,
+        },
+        "max_prompt_tokens": 1_000,
+        "save_every": 100,
+    },
+)
 _SMALL_POOL: Final = {"history": 10, "num_candidates": 8}
 _WORDS: Final = (
     _windows("movies-1m-8", MOVIES_1M, 2_400, **_SMALL_POOL),
@@ -225,6 +256,6 @@ _EXCLUDING: Final = Stage(
     },
 )
 RECIPES: Final[Mapping[str, tuple[Stage, ...]]] = {
-    "ranker": (_READING, _COMPARING, _COMPARING_SEVERAL, _ROUTING),
+    "ranker": (_READING, _COMPARING, _ELIMINATING),
     "reasoner": (_IMITATING, _EXCLUDING),
 }

@@ -29,13 +29,15 @@ from trainer.checkpoints import AsideCheckpoints
 from trainer.encoding import Encoder, TitleRow
 from trainer.examples import TrainingExample
 from trainer.logmeans import Notes
-from trainer.orders import random_floor
 from trainer.packing import PackedTitles, pack_titles
+from trainer.pools import Known, are_there, lay_out, mask
 from trainer.reference import HasReference
 from trainer.scoring import score_titles
 from trainer.trunk import Trunk
 
 Loss = Literal["pairs", "reward", "right"]
+_AT_ONCE: Final = 2_048
+"""Decisions whose prompts are tokenised together."""
 DEFAULT_SCALES: Final = {AnswerFormat.SCORED: 4.0, AnswerFormat.LIKELIHOOD: 1.0}
 """Mean log-probabilities per token differ little; likelihoods, divided by less than their number of tokens, differ more."""
 
@@ -59,74 +61,66 @@ class TitleTrainer(HasReference, Notes, AsideCheckpoints, Trainer):  # type: ign
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         batch: PackedTitles = inputs["batch"]
-        examples = [row.example for row in batch.rows]
+        sizes = batch.pool_sizes
+        known = Known.of([row.example for row in batch.rows], batch.input_ids.device)
         scores = self._scale * score_titles(model, batch, self._trunk)  # (N,)
-        # a few dozen numbers: what follows is hundreds of small steps, each of which a GPU would have to be told
-        by_pool = scores.cpu().split(batch.pool_sizes)
-        losses = [title_loss(s, e, self._loss) for s, e in zip(by_pool, examples, strict=True)]
-        loss = torch.stack(losses).mean()
+        laid = lay_out(scores, sizes, 0.0)  # (P, n)
+        loss = title_losses(laid, known, self._loss).mean()
         if self._kl_weight > 0:
-            divergence = self._divergence(model, batch, by_pool)
-            self.note("kl", float(divergence.detach()))
+            divergence = self._divergence(model, batch, laid)
+            self.note("kl", divergence)
             loss = loss + self._kl_weight * divergence
-        loss = loss.to(scores.device)
-        self._note_accuracy(by_pool, examples)
+        self._note_accuracy(laid.detach(), known)
         return (loss, {"scores": scores}) if return_outputs else loss
 
-    def _divergence(self, model: Any, batch: PackedTitles, by_pool: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _divergence(self, model: Any, batch: PackedTitles, scores: torch.Tensor) -> torch.Tensor:
         """Mean KL(policy || reference) over the decisions that are replayed, exact: the actions are few."""
         replayed = [k for k, row in enumerate(batch.rows) if row.example.source == "base"]
         if not replayed:
-            return by_pool[0].sum() * 0
-        packed = pack_titles([batch.rows[k] for k in replayed]).to(batch.input_ids.device)
-        with self.as_reference():
-            reference = (self._scale * score_titles(model, packed, self._trunk)).cpu().split(packed.pool_sizes)
-        terms = [
-            functional.kl_div(r.log_softmax(-1), by_pool[k].log_softmax(-1), log_target=True, reduction="sum")
-            for k, r in zip(replayed, reference, strict=True)
-        ]
-        return torch.stack(terms).mean()
-
-    def _note_accuracy(self, by_pool: Sequence[torch.Tensor], examples: Sequence[TrainingExample]) -> None:
-        for scores, example in zip(by_pool, examples, strict=True):
-            grade = example.grades[example.pool[int(scores.argmax())]]
-            if grade is not None:
-                self.note("exclusion_grade", grade)
-                self.note(f"exclusion_grade/pool_{len(example.pool)}", grade)
-                self.note("exclusion_floor", random_floor(example.grades))
-
-
-def title_loss(scores: torch.Tensor, example: TrainingExample, loss: Loss) -> torch.Tensor:
-    """The loss of one decision from the scores (n,) of excluding each of its pool; 0 where nothing comparable is known."""
-    grades = [example.grades[i] for i in example.pool]
-    if loss == "pairs":
-        pairs = known_pairs(example)
-        if not pairs:
             return scores.sum() * 0
-        better, worse = (torch.tensor(x, device=scores.device) for x in zip(*pairs, strict=True))
-        return functional.softplus(scores[better] - scores[worse]).mean()
+        packed = pack_titles([batch.rows[k] for k in replayed]).to(scores.device)
+        with self.as_reference():
+            reference = lay_out(self._scale * score_titles(model, packed, self._trunk), packed.pool_sizes, 0.0)
+        are_meant = are_there(packed.pool_sizes).to(scores.device)
+        own = scores[replayed][:, : reference.shape[1]]
+        log_probs, start = (mask(x, are_meant).log_softmax(-1) for x in (own, reference))
+        return (log_probs.exp() * (log_probs - start)).sum(-1).mean()
+
+    def _note_accuracy(self, scores: torch.Tensor, known: Known) -> None:
+        excluded = mask(scores, known.is_there).argmax(-1)
+        grades = known.grades.gather(1, excluded[:, None])[:, 0]
+        is_known, sizes = ~grades.isnan(), known.is_there.sum(1)
+        self.note("exclusion_grade", grades[is_known])
+        self.note("exclusion_floor", known.grades.nanmean(1)[is_known])
+        for size in sizes[is_known].unique().tolist():
+            self.note(f"exclusion_grade/pool_{size}", grades[is_known & (sizes == size)])
+
+
+def title_losses(scores: torch.Tensor, known: Known, loss: Loss) -> torch.Tensor:
+    """The losses (P,) of decisions from the scores (P, n) of excluding each of their pools; 0 where nothing comparable is known."""
+    if loss == "pairs":
+        pairs = known.better().float()
+        terms = functional.softplus(scores[:, :, None] - scores[:, None]) * pairs
+        return terms.sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1)
+    log_probs = mask(scores, known.is_there).log_softmax(-1)
+    grades = known.grades.nan_to_num()
     if loss == "reward":
-        known = torch.tensor([g or 0.0 for g in grades], device=scores.device)
-        return -(scores.softmax(-1) * known).sum()
-    right = [k for k, i in enumerate(example.pool) if i in example.right_ids]
-    if not right:
-        return scores.sum() * 0
-    return -scores.log_softmax(-1)[right].logsumexp(-1)
+        return -(log_probs.exp() * grades).sum(-1)
+    highest = grades.amax(-1, keepdim=True)
+    are_right = known.is_there & (grades == highest) & (highest > 0)
+    return torch.where(are_right.any(-1), -mask(log_probs, are_right).logsumexp(-1), 0.0)
 
 
 def known_pairs(example: TrainingExample) -> list[tuple[int, int]]:
     """(position of the better, position of the worse) for every pair of the pool that is known."""
-    if example.tiers:
-        level = {i: k for k, tier in enumerate(example.tiers) for i in tier}
-        places = [(p, level[i]) for p, i in enumerate(example.pool) if i in level]
-        return [(p, q) for p, a in places for q, b in places if a < b]
-    graded = [(p, g) for p, i in enumerate(example.pool) if (g := example.grades[i]) is not None]
-    return [(p, q) for p, a in graded for q, b in graded if a < b]
+    pairs: list[list[int]] = Known.of([example]).better()[0].nonzero().tolist()
+    return [(better, worse) for better, worse in pairs]
 
 
 def encode_titles(encoder: Encoder, examples: Sequence[TrainingExample], max_tokens: int) -> list[dict[str, TitleRow]]:
     """The rows of a title data set; decisions that are longer than `max_tokens` are left out."""
-    rows = [encoder.title_row(example) for example in examples]
+    parts = (examples[k : k + _AT_ONCE] for k in range(0, len(examples), _AT_ONCE))
+    rows = (row for part in parts for row in encoder.title_rows(part))
     return [{"row": r} for r in rows if r.num_tokens <= max_tokens]
 
 

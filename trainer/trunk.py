@@ -14,7 +14,7 @@ from torch import nn
 
 from ranker.backends.lean import knows
 from trainer.encoding import ScoredText
-from trainer.loading import without_adapter
+from trainer.loading import products_in_bf16, without_adapter
 from trainer.packing import PackedTitles, pack_titles, tree_mask
 
 Ids = tuple[int, ...]
@@ -75,7 +75,8 @@ class Trunk:
     def _compute(self, model: Any, packed: PackedTitles) -> torch.Tensor:
         """(tokens, E) in the order of `PackedTitles.places`."""
         inner = _decoder(model)
-        with torch.no_grad(), _replaced(inner, layers=inner.layers[: self.num_layers], norm=nn.Identity()):
+        own = {"layers": inner.layers[: self.num_layers], "norm": nn.Identity()}
+        with torch.no_grad(), products_in_bf16(model), _replaced(inner, **own):
             states = inner(
                 input_ids=packed.input_ids,
                 position_ids=packed.position_ids,

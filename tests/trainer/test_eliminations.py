@@ -20,12 +20,12 @@ from trainer.eliminations import (
     EliminationTrainer,
     RolloutSampler,
     draw_orders,
-    grade_left,
     normalise_grades,
 )
 from trainer.encoding import Encoder
 from trainer.examples import TrainingExample
 from trainer.orders import Tiers, grade_exclusions
+from trainer.pools import Known
 from trainer.rewards import Normalisation, normalise
 
 TITLES = ("Alien", "Heat (1995)", "Rope (1948)", "Ran (1985)")
@@ -101,7 +101,7 @@ def test_an_episode_is_a_whole_elimination(toy_model_dir: Path, tmp_path: Path) 
     """Grades and probabilities are of who is left; the KL penalty is 0 at the start; advantages by hand."""
     trainer = make_trainer(toy_model_dir, tmp_path, [example(0)], gamma=0.5, lam=0.5, group_size=1)
     scores = torch.tensor([0.1, 0.7, -0.3, 0.2])
-    episode = trainer._go_through(Draw(0, 0), scores, scores, torch.zeros(4))
+    [episode] = trainer._go_through([Draw(0, 0)], scores, scores, torch.zeros(4))
     pool = ["0", "1", "2", "3"]
     assert episode.is_left.sum(1).tolist() == [4, 3, 2]
     left = list(range(4))
@@ -113,6 +113,23 @@ def test_an_episode_is_a_whole_elimination(toy_model_dir: Path, tmp_path: Path) 
         left.remove(excluded)
     a, b, c = episode.rewards.tolist()
     assert episode.advantages.tolist() == pytest.approx([a + 0.25 * b + 0.0625 * c, b + 0.25 * c, c], abs=1e-6)
+
+
+def test_what_is_drawn_for_a_pool_does_not_depend_on_its_neighbours(toy_model_dir: Path, tmp_path: Path) -> None:
+    """Pools of 4, 2 and 3, with and without an order, in one batch and each alone."""
+    judged = example(2, (), pool=("0", "1", "2"), grades={"0": 1.0, "1": 0.0, "2": None})
+    small = example(1, (("2",), ("0",)), pool=("0", "2"))
+    for lot in (None, 5):
+        trainer = make_trainer(toy_model_dir, tmp_path, [example(0), small, judged], lot=lot, group_size=6)
+        scores, start, values = torch.randn(3, 9, generator=torch.Generator().manual_seed(1))
+        draws = [Draw(7, number) for number in range(3)]
+        together = trainer._go_through(draws, scores, start, values)
+        parts = zip(*(x.split([4, 2, 3]) for x in (scores, start, values)), strict=True)
+        for draw, episodes, part in zip(draws, together, parts, strict=True):
+            [alone] = trainer._go_through([draw], *part)
+            for one, other in zip(episodes, alone, strict=True):
+                assert one.shape == other.shape and torch.allclose(one.float(), other.float(), equal_nan=True)
+        assert [len(e.excluded) for e in together][1:] == [6, 6] and len(together[0].excluded) > 12
 
 
 LABEL: Tiers = (("1",), ("0", "2", "3"))
@@ -131,7 +148,8 @@ def test_an_episode_ends_when_nothing_is_known_of_who_is_left(
     trainer = make_trainer(toy_model_dir, tmp_path, [example(0, tiers, **changes)], is_whole=is_whole, group_size=1)
     lengths = set()
     for rollout in range(12):
-        gone = trainer._go_through(Draw(rollout, 0), torch.zeros(4), torch.zeros(4), torch.zeros(4)).excluded.tolist()
+        [episode] = trainer._go_through([Draw(rollout, 0)], torch.zeros(4), torch.zeros(4), torch.zeros(4))
+        gone = episode.excluded.tolist()
         assert is_over(gone) and len(set(gone)) == len(gone)
         lengths.add(len(gone))
     assert len(lengths) > 1 or not (is_whole and tiers)
@@ -157,7 +175,8 @@ def test_the_penalty_holds_the_policy_near_where_it_began(toy_model_dir: Path, t
 def test_orders_are_drawn_as_if_one_after_another() -> None:
     """Each order as often as the product of the softmaxes over who is left says."""
     scores, number = torch.tensor([1.0, 0.0, -0.5]), 60_000
-    orders = draw_orders(scores, number, torch.Generator().manual_seed(0))
+    noise = torch.rand(1, number, 3, generator=torch.Generator().manual_seed(0))
+    orders = draw_orders(scores[None], noise)[0]
     for order in permutations(range(3)):
         probability, left = 1.0, set(range(3))
         for k in order:
@@ -174,7 +193,7 @@ def test_grades_of_who_is_left_are_those_of_the_rewards(tiers: Tiers, normalisat
     for size in (2, 3, 4):
         for pool in combinations(one.pool, size):
             is_left = torch.tensor([i in pool for i in one.pool])
-            grades = grade_left(one, is_left)
+            grades = Known.of([one]).grade_left(is_left[None, None])[0, 0]
             rewards = normalise_grades(grades, normalisation)
             expected = grade_exclusions(tiers, pool)
             for k, i in enumerate(one.pool):

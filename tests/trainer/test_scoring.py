@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 
 from ranker.backends import ScoreRequest
@@ -14,11 +15,13 @@ from ranker.prompts import close_thought
 from ranker.schema import Candidate, Domain, Mode, RankingTask
 from trainer.encoding import Encoder
 from trainer.examples import TrainingExample
+from trainer.loading import keep_inputs
 from trainer.orders import grade_exclusions
 from trainer.packing import pack_titles, tree_mask
+from trainer.pools import Known, lay_out
 from trainer.scoring import score_titles
 from trainer.sft import IGNORED, ReadingTrainer, encode_likelihoods, pad_rows
-from trainer.titles import known_pairs, title_loss
+from trainer.titles import known_pairs, title_losses
 
 TASK = RankingTask(
     task_id="t",
@@ -88,13 +91,12 @@ def test_a_decision_does_not_see_its_neighbours(toy) -> None:
     rows = [encoder.title_row(example(("a", "b", "c"))), encoder.title_row(example(("c", "b")))]
     weight = model.model.layers[0].self_attn.q_proj.weight
     together = pack_titles(rows)
-    parts = score_titles(model, together).split(together.pool_sizes)
-    (packed,) = torch.autograd.grad(
-        sum(title_loss(s, r.example, "pairs") for s, r in zip(parts, rows, strict=True)), weight
-    )
+    scores = lay_out(score_titles(model, together), together.pool_sizes, 0.0)
+    losses = title_losses(scores, Known.of([row.example for row in rows]), "pairs")
+    (packed,) = torch.autograd.grad(losses.sum(), weight)
     alone = torch.zeros_like(weight)
     for row in rows:
-        loss = title_loss(score_titles(model, pack_titles([row])), row.example, "pairs")
+        [loss] = title_losses(score_titles(model, pack_titles([row]))[None], Known.of([row.example]), "pairs")
         alone += torch.autograd.grad(loss, weight)[0]
     assert torch.allclose(packed, alone, atol=1e-6)
     assert packed.abs().max() > 1e-5
@@ -108,6 +110,28 @@ def test_a_batch_is_laid_in_rows_as_long_as_its_longest_decision(toy) -> None:
     num_rows, width = packed.input_ids.shape
     assert width == max(row.num_tokens for row in rows)
     assert num_rows <= len(rows) and tree_mask(packed.prompts, packed.titles).shape == (num_rows, 1, width, width)
+
+
+def test_adapters_in_bfloat16_say_and_learn_what_they_do_in_float32(toy, toy_model_dir: Path) -> None:
+    """The same adapter on a model in bfloat16, with and without copies of its inputs in float32."""
+    _, encoder = toy
+    rows = [encoder.title_row(example(("a", "b", "c"))), encoder.title_row(example(("c", "b")))]
+    packed = pack_titles(rows)
+    found = []
+    for prepare in (lambda model: model, keep_inputs):
+        torch.manual_seed(0)
+        base = AutoModelForCausalLM.from_pretrained(toy_model_dir, dtype=torch.bfloat16, attn_implementation="sdpa")
+        lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+        model = get_peft_model(base, lora)
+        model = prepare(model)
+        scores = score_titles(model, packed)
+        scores.square().sum().backward()
+        gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+        assert all(g.dtype is torch.float32 for g in gradients) and len(gradients) > 4
+        found.append((scores.detach(), torch.cat(gradients)))
+    (plain, plain_gradient), (scores, gradient) = found
+    assert torch.allclose(scores, plain, atol=0.05)
+    assert torch.cosine_similarity(gradient, plain_gradient, dim=0) > 0.995 and gradient.norm() > 0.01
 
 
 def test_known_pairs_of_orders_and_of_judged_steps() -> None:
@@ -131,8 +155,16 @@ LOSSES = [
 
 @pytest.mark.parametrize(("loss", "scores", "expected"), LOSSES)
 def test_losses_by_hand(loss: str, scores: list[float], expected: torch.Tensor) -> None:
-    found = title_loss(torch.tensor(scores), example(("a", "b", "c")), loss)
-    assert found.item() == pytest.approx(expected.item(), abs=1e-6)
+    """Beside a smaller pool, and one of which nothing comparable is known."""
+    nothing = TrainingExample(task=TASK, pool=("a", "b", "c"), grades={"a": 0.0, "b": None, "c": None})
+    known = Known.of([example(("a", "b", "c")), example(("c", "b")), nothing])
+    laid = torch.tensor([scores, [*scores[:2], 0.0], scores], requires_grad=True)
+    found = title_losses(laid, known, loss)
+    assert found[0].item() == pytest.approx(expected.item(), abs=1e-6)
+    alone = title_losses(laid[1:2, :2], Known.of([example(("c", "b"))]), loss)
+    assert found[1].item() == pytest.approx(alone.item(), abs=1e-6) and found[2].item() == 0
+    (gradient,) = torch.autograd.grad(found.sum(), laid)
+    assert gradient.isfinite().all() and not gradient[2].any() and gradient[1, 2] == 0
 
 
 def test_reading_is_taught_by_the_likelihood_of_what_counts_alone(toy, toy_model_dir: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from ranker.schema import Candidate, Domain, RankingTask
 from trainer import scoring
 from trainer.encoding import Encoder, TitleRow
 from trainer.examples import TrainingExample
+from trainer.loading import keep_inputs
 from trainer.orders import grade_exclusions
 from trainer.packing import pack_titles
 from trainer.scoring import log_probs_of, score_titles
@@ -81,6 +82,19 @@ def test_scores_and_gradients_are_those_without_a_trunk(model: Any, rows: list[T
         for expected, found in zip(gradients(model, plain), gradients(model, kept), strict=True):
             assert torch.allclose(expected, found, atol=1e-5) and expected.abs().max() > 1e-4
     assert len(layers(model)) == 2, "the model is whole again"
+
+
+def test_adapters_in_bfloat16_below_those_that_are_trained(toy_model_dir: Path, rows: list[TitleRow]) -> None:
+    """An adapter to start from has factors in float32 in the trunk too, which reads what it is given."""
+    torch.manual_seed(1)
+    base = AutoModelForCausalLM.from_pretrained(toy_model_dir, dtype=torch.bfloat16, attn_implementation="sdpa")
+    lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+    model = keep_inputs(get_peft_model(base, lora))
+    layers(model)[0].requires_grad_(False)
+    trunk = Trunk.of(model, PLENTY)
+    assert trunk is not None and trunk.num_layers == 1
+    packed = pack_titles(rows)
+    assert torch.allclose(score_titles(model, packed), score_titles(model, packed, trunk), atol=0.05)
 
 
 def test_a_text_goes_through_the_trunk_once(model: Any, rows: list[TitleRow]) -> None:
