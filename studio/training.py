@@ -104,6 +104,7 @@ class Training:
             shape,
             found.train,
             bytes_per_weight=_bytes_per_weight(config),
+            is_on_gpu=_has_gpu(),
             seconds_per_weight=self._seconds_per_weight(config),
         )
         available = psutil.virtual_memory().available

@@ -104,6 +104,7 @@ def estimate_job(
     examples: Sequence[TrainingExample],
     *,
     bytes_per_weight: int,
+    is_on_gpu: bool = False,
     seconds_per_weight: float | None = None,
 ) -> JobEstimate:
     """What a job with these settings needs.
@@ -111,6 +112,7 @@ def estimate_job(
     Args:
         examples: a sample of what it will learn from, at least one.
         bytes_per_weight: 2 for bf16, 4 for fp32.
+        is_on_gpu: where it will run.
         seconds_per_weight: of an earlier job (see `Work.weight`); None = measured by a matrix product.
     """
     lengths = [_count_tokens(example, config) for example in examples]
@@ -133,6 +135,8 @@ def estimate_job(
         num_scored_copies=2 if config.lora is None and config.has_reference else 1,
         num_shards=config.num_shards,
         is_checkpointed=config.gradient_checkpointing,
+        copies_inputs=not (config.is_over_titles and bytes_per_weight == 2),
+        is_on_gpu=is_on_gpu,
     )
     work = work_of_step(config, typical, shape.num_backward_layers / shape.num_layers)
     if seconds_per_weight is None:

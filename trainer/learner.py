@@ -1,9 +1,11 @@
 """From a checked config and its examples to a trainer that is ready to run. Imports torch and TRL."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import fmean, pstdev
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -248,8 +250,8 @@ def _trunk(config: JobConfig, policy: Any) -> Trunk | None:
 
 def _size_of_titles(config: JobConfig, policy: Any, rows: Sequence[TitleRow]) -> PassSize:
     longest_row = max(text.num_tokens for row in rows for text in row.texts)
-    most_tokens = config.optimizer.batch_size * max(row.num_tokens for row in rows)
-    most_scored = config.optimizer.batch_size * max(row.num_scored_tokens for row in rows)
+    most_tokens = _most_of([row.num_tokens for row in rows], config.optimizer.batch_size)
+    most_scored = _most_of([row.num_scored_tokens for row in rows], config.optimizer.batch_size)
     text_config = policy.config.get_text_config()
     token_bytes = text_config.hidden_size * next(policy.parameters()).element_size()
     return PassSize(
@@ -258,6 +260,12 @@ def _size_of_titles(config: JobConfig, policy: Any, rows: Sequence[TitleRow]) ->
         most_scored if config.lora is None else min(most_scored, STATES_AT_ONCE),
         trunk_bytes=config.trunk_bytes(text_config.num_hidden_layers, sum(row.num_tokens for row in rows), token_bytes),
     )
+
+
+def _most_of(numbers: Sequence[int], batch_size: int) -> int:
+    """What the sum of so many, drawn at random, hardly ever exceeds: four standard deviations above its mean, at most so many times the largest."""
+    sum_of_batch = batch_size * fmean(numbers) + 4 * pstdev(numbers) * math.sqrt(batch_size)
+    return math.ceil(min(sum_of_batch, batch_size * max(numbers)))
 
 
 def _make_sft(

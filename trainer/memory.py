@@ -2,9 +2,11 @@
 
 weights       parameters x bytes each
 trained       parameters x (4 weight + 4 gradient + 8 Adam), float32; gradient and Adam divided where they are sharded
-activations   tokens x trained layers x 34 x hidden x bytes / 2, kept for the backward pass (Korthikanti et al. 2022), and
-              36 x hidden more a token and layer where adapters read every input in float32
-attention     trained layers x heads x row length squared x rows x bytes x 2: with a mask, scores and weights are kept
+activations   tokens x trained layers x 34 x hidden x bytes / 2, kept for the backward pass (Korthikanti et al. 2022), and a token and layer
+              36 x hidden more where adapters read every input in float32, else 16 x hidden where a model in bfloat16 has its norms in
+              float32 (ours; a GPU with 96 pools of 406 tokens held 42 GB)
+attention     trained layers x heads x row length squared x rows x bytes x 2: with a mask, scores and weights are kept; on a GPU
+              the mask alone, once for all heads
 logits        rows of the vocabulary that are there at once x vocabulary x 4 bytes x 3 (logits, log-softmax, gradient)
 trunk         what leaves the layers below those that are trained, as far as it is kept (`trainer.trunk`)
 rollout       a copy of the weights to write with, and keys and values of what is written: before the backward pass, so the larger
@@ -68,6 +70,8 @@ def estimate_memory(
     num_scored_copies: int = 1,
     num_shards: int = 1,
     is_checkpointed: bool = False,
+    copies_inputs: bool = True,
+    is_on_gpu: bool = False,
 ) -> MemoryEstimate:
     """The peak of one optimizer step.
 
@@ -81,16 +85,20 @@ def estimate_memory(
         num_scored_copies: weights held at once (2 where a whole reference model stands beside the policy).
         num_shards: processes that divide gradients and Adam's state.
         is_checkpointed: activations are computed again in the backward pass.
+        copies_inputs: an adapter's layers read copies in float32 (else see `trainer.loading.keep_inputs`).
+        is_on_gpu: attention there keeps no scores.
     """
     has_adapter = shape.num_trained < shape.num_parameters
-    per_layer = 34 * shape.hidden_size * bytes_per_weight / 2 + (36 * shape.hidden_size if has_adapter else 0)
+    in_float32 = 36 if copies_inputs and has_adapter else 16 if bytes_per_weight == 2 else 0
+    per_layer = shape.hidden_size * (34 * bytes_per_weight / 2 + in_float32)
+    kept_scores = 1 if is_on_gpu else 2 * shape.num_heads
     layers = min(2, shape.num_backward_layers) if is_checkpointed else shape.num_backward_layers
     rows_bytes = rollout_rows * row_tokens * shape.num_layers * 2 * shape.kv_size * bytes_per_weight
     return MemoryEstimate(
         weights=shape.num_parameters * bytes_per_weight * num_scored_copies,
         trained=shape.num_trained * (4 + 12 // num_shards),
         activations=int(num_rows * row_tokens * layers * per_layer),
-        attention=layers * shape.num_heads * num_rows * row_tokens**2 * bytes_per_weight * 2,
+        attention=layers * kept_scores * num_rows * row_tokens**2 * bytes_per_weight,
         logits=logit_rows * shape.vocabulary * 12,
         rollout=shape.num_parameters * bytes_per_weight + rows_bytes if rollout_rows else 0,
         trunk=trunk_bytes,

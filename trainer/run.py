@@ -250,13 +250,16 @@ def _check_fits(config: JobConfig, learner: "Learner") -> str:
 
     is_gpu = learner.trainer.accelerator.device.type == "cuda"
     available = torch.cuda.mem_get_info()[0] if is_gpu else psutil.virtual_memory().available
+    bytes_per_weight = next(learner.trainer.model.parameters()).element_size()
     estimate = estimate_memory(
         learner.shape,
         **learner.size._asdict(),
-        bytes_per_weight=next(learner.trainer.model.parameters()).element_size(),
+        bytes_per_weight=bytes_per_weight,
         num_scored_copies=2 if config.lora is None and config.has_reference else 1,
         num_shards=config.num_shards,
         is_checkpointed=config.gradient_checkpointing,
+        copies_inputs=not (config.is_over_titles and bytes_per_weight == 2),
+        is_on_gpu=is_gpu,
     )
     where = "the GPU" if is_gpu else "this machine"
     sharing = 1 if is_gpu else config.num_processes

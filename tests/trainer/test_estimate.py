@@ -10,7 +10,7 @@ from ranker.schema import Candidate, Domain, RankingTask
 from trainer.config import JobConfig, make_config
 from trainer.estimate import JobEstimate, estimate_job, read_shape, work_of_step
 from trainer.examples import ExampleConfig, make_training_examples
-from trainer.memory import ModelShape
+from trainer.memory import ModelShape, estimate_memory
 
 SMOLLM2 = ModelShape(134_515_008, 4_884_480, 30, 9, 576, 49_152, 192, 30)
 TASKS = [
@@ -59,6 +59,14 @@ def test_memory_grows_with_the_batch_and_not_with_its_square() -> None:
     """Titles are laid into rows as long as the longest decision."""
     small, large = (estimate(job(optimizer={"batch_size": n})).memory for n in (8, 16))
     assert large.attention == 2 * small.attention and large.activations == 2 * small.activations
+
+
+def test_a_gpu_holds_what_it_was_seen_to_hold() -> None:
+    """96 pools, 45,000 tokens in rows of 669, took 42 GB of a GPU, where it was said to need 205 and was refused."""
+    size = {"num_rows": 68, "row_tokens": 669, "logit_rows": 512, "bytes_per_weight": 2}
+    found = estimate_memory(SMOLLM2, **size, copies_inputs=False, is_on_gpu=True).total
+    assert 36e9 < found < 50e9
+    assert estimate_memory(SMOLLM2, **size, copies_inputs=False).total > 1.5 * found
 
 
 def test_by_likelihood_no_prompt_prints_the_pool() -> None:
