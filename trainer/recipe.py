@@ -6,8 +6,10 @@
 `ranker` decides by likelihood. It reads what people chose in a row (kind `sft`, teach `likelihood`), and then compares whole pools
 (kind `titles`), first those with one item that was chosen, then many more with several; last, its upper layers learn which language models are
 typically best for a kind of question, and go three quarters of that way (`trainer/NOTES.md`). `reasoner` writes a reason and an answer. It
-imitates rationales (kind `sft`), and is then rewarded for its exclusions (kind `ppo`). `data RECIPE` alone writes the tasks and the configurations
-of the jobs, for `python launch.py train`, and `ship CHECKPOINT` puts an adapter into assets/.
+imitates rationales (kind `sft`), and is then rewarded for its exclusions (kind `ppo`). `ranker-ppo` begins as `ranker` does, and then learns
+from the reward of the candidates that it excludes (kind `ppo-exclusions`), on all three domains. `data RECIPE` alone writes the tasks and the
+configurations of the jobs, for `python launch.py train`; `choosing` writes tasks of users and queries that no stage reads, and the command that
+ranks them; `ship CHECKPOINT` puts an adapter into assets/.
 
 Reads the training side (80% of the users or queries, by a hash of their ids) of public raw files below DIRECTORY and nothing
 of the test side. The amounts are for a GPU: some eight minutes each on a large one, a day or more on two cores (the last stage of the ranker: an hour).
@@ -21,6 +23,7 @@ import random
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,7 +39,7 @@ from trainer.jobs import Job, Jobs, JobState
 from trainer.modelcards import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from trainer.orders import tiers_of_labels
 from trainer.registry import BASE_MODEL, SHIPPED, SHIPPED_MODEL, Registry
-from trainer.stages import RECIPES, Share, Stage
+from trainer.stages import CHOOSING, RECIPES, Share, Stage
 
 log = logging.getLogger(__name__)
 
@@ -81,16 +84,25 @@ def write_stage(stage: Stage, directory: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     missing = [share for share in stage.shares if not (out / f"{share.name}.jsonl").is_file()]
     if missing:
-        with ProcessPoolExecutor(min(len(missing), os.cpu_count() or 1)) as processes:
+        with ProcessPoolExecutor(min(len(missing), os.cpu_count() or 1), get_context("spawn")) as processes:
             numbers = processes.map(partial(write_share, directory=directory, out=out), missing)
             for share, number in zip(missing, numbers, strict=True):
                 log.info("%s: %d tasks", share.name, number)
     config_path(stage, out).write_text(json.dumps(make_job(stage), indent=2) + "\n", encoding="utf-8")
 
 
-def write_share(share: Share, directory: Path, out: Path) -> int:
+def write_choosing(directory: Path, out: Path) -> list[Path]:
+    """Write the tasks of users and queries that no stage reads below `out`, a file a set, for `python launch.py eval`."""
+    out.mkdir(parents=True, exist_ok=True)
+    for share in CHOOSING:
+        number = write_share(share, directory, out, is_for_choosing=True)
+        log.info("%s: %d tasks", share.name, number)
+    return [out / f"{share.name}.jsonl" for share in CHOOSING]
+
+
+def write_share(share: Share, directory: Path, out: Path, *, is_for_choosing: bool = False) -> int:
     """Draw the tasks of a share and write them below `out`; returns how many there are."""
-    tasks = draw_tasks(share, directory)
+    tasks = draw_tasks(share, directory, is_for_choosing=is_for_choosing)
     if share.is_said:
         dump_corrections(map(say_best, tasks), out / _said_file(share))
         tasks = [t.model_copy(update={"relevance": {}}) for t in tasks]
@@ -232,6 +244,11 @@ def main(arguments: list[str]) -> int:
         action.add_argument("recipe", choices=RECIPES)
         action.add_argument("--from", dest="source", type=Path, required=True, metavar="DIRECTORY")
         action.add_argument("--out", type=Path, required=True, metavar="WORK")
+    choosing = actions.add_parser(
+        "choosing", help="write the tasks that no stage reads, to choose between checkpoints by"
+    )
+    choosing.add_argument("--from", dest="source", type=Path, required=True, metavar="DIRECTORY")
+    choosing.add_argument("--out", type=Path, required=True, metavar="WORK")
     shipping = actions.add_parser("ship", help="put the adapter of a checkpoint into assets/")
     shipping.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     shipping.add_argument("--to", type=Path, default=SHIPPED[SHIPPED_MODEL], metavar="DIRECTORY")
@@ -249,6 +266,9 @@ def main(arguments: list[str]) -> int:
     try:
         if options.action == "make":
             make(options.recipe, options.source, options.out.resolve())
+        elif options.action == "choosing":
+            files = ",".join(map(str, write_choosing(options.source, options.out)))
+            log.info("python launch.py eval --modes direct --seeds 1 --models A,B --datasets %s", files)
         elif options.action == "data":
             write_data(options.recipe, options.source, options.out)
         else:

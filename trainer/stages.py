@@ -193,21 +193,31 @@ _ELIMINATING: Final = Stage(
     config={
         "kind": "ppo-exclusions",
         "titles": {"answer": "likelihood"},
-        # each exclusion answers for itself: what comes after it is decided by candidates that are there whichever one goes
+        # lambda 0: an exclusion answers for itself; what is earned after it is mostly the luck of later draws
         "ppo": {"rollout_size": 768, "group_size": 16, "epochs": 1, "lam": 0.0, "kl_coef": 1e-3},
         "examples": {"num_examples": 70_000, "min_pool": 24, "max_pool": 24, "correction_share": 0.12, **_ANY_OTHERS},
         "lora": {"rank": 32, "alpha": 64},
         "optimizer": {
-            "learning_rate": 4e-4,
+            "learning_rate": 5e-4,
             "schedule": "linear",
             "warmup_steps": 20,
             "batch_size": 96,
-            "max_steps": 600,
+            "max_steps": 448,
         },
         "max_prompt_tokens": 1_000,
         "save_every": 100,
     },
 )
+_AS_MEASURED: Final = {"num_candidates": 20, "min_history": 10}
+CHOOSING: Final[tuple[Share, ...]] = (
+    _windows("movies-1m", MOVIES_1M, 110, items_per_task=2, **_AS_MEASURED),
+    _windows("movies-100k", MOVIES_100K, 70, items_per_task=4, **_AS_MEASURED),
+    _windows("games", GAMES, 100, num_candidates=20),
+    _windows("music", MUSIC, 100, num_candidates=20),
+    *_routers(),
+    *_passages(5, 7, 9),
+)
+"""What `trainer.choosing` ranks: users and queries of the training side that no stage reads."""
 _SMALL_POOL: Final = {"history": 10, "num_candidates": 8}
 _WORDS: Final = (
     _windows("movies-1m-8", MOVIES_1M, 2_400, **_SMALL_POOL),
@@ -256,6 +266,7 @@ _EXCLUDING: Final = Stage(
     },
 )
 RECIPES: Final[Mapping[str, tuple[Stage, ...]]] = {
-    "ranker": (_READING, _COMPARING, _ELIMINATING),
+    "ranker": (_READING, _COMPARING, _COMPARING_SEVERAL, _ROUTING),
+    "ranker-ppo": (_READING, _COMPARING, _ELIMINATING),
     "reasoner": (_IMITATING, _EXCLUDING),
 }

@@ -19,7 +19,7 @@ from trainer.jobs import Jobs
 from trainer.modelcards import ModelCard, write_card
 from trainer.recipe import draw_tasks, make_job, ship, write_stage
 from trainer.registry import BASE_MODEL, REASONER, SHIPPED_MODEL, Registry
-from trainer.stages import MOVIES_100K, RECIPES, Share, Stage
+from trainer.stages import CHOOSING, MOVIES_100K, RECIPES, Share, Stage
 
 PROVENANCE = Provenance(
     job_id="20261125-000000-abcd",
@@ -66,7 +66,21 @@ def test_who_is_kept_for_choosing_is_in_no_stage(tmp_path: Path) -> None:
     shares = [s for stages in RECIPES.values() for stage in stages for s in stage.shares if s.folder.endswith("100k")]
     read = {user_of(t.task_id) for share in shares for t in draw_tasks(share, tmp_path)}
     kept = {user_of(t.task_id) for share in shares for t in draw_tasks(share, tmp_path, is_for_choosing=True)}
-    assert len(shares) == 6 and kept and len(read) > 10 * len(kept) and not read & kept
+    assert len(shares) == 9 and kept and len(read) > 10 * len(kept) and not read & kept
+
+
+def test_tasks_to_choose_by_are_written_for_an_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are of the users that are kept, and `eval` reads the file."""
+    write_films(tmp_path)
+    share = next(s for s in CHOOSING if s.folder == MOVIES_100K["folder"])
+    share = share.model_copy(update={"options": {**share.options, "num_candidates": 4, "min_history": 3}})
+    monkeypatch.setattr(recipe, "CHOOSING", (share,))
+    assert recipe.main(["choosing", "--from", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    tasks = list(load_tasks(tmp_path / "out" / "movies-100k.jsonl"))
+    kept = {user_of(t.task_id) for t in draw_tasks(share, tmp_path, is_for_choosing=True)}
+    read = {user_of(t.task_id) for t in draw_tasks(share.model_copy(update={"num_tasks": None}), tmp_path)}
+    assert {user_of(t.task_id) for t in tasks} == kept and kept and not kept & read
+    assert all(len(t.candidates) == 4 and t.relevance for t in tasks)
 
 
 def test_what_is_typical_is_said_and_not_replayed(tmp_path: Path) -> None:
