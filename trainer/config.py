@@ -190,6 +190,10 @@ class JobConfig(Record):
             return 0
         return int(min(self.lora.kept_gb * 1e9, num_tokens * token_bytes))
 
+    def copies_inputs(self, bytes_per_weight: int) -> bool:
+        """Whether an adapter's layers read copies in float32; else its products are in bfloat16 (`trainer.loading.keep_inputs`)."""
+        return not (self.is_over_titles and bytes_per_weight == 2)
+
     @property
     def writes(self) -> bool:
         """Whether the model writes completions that are scored."""

@@ -135,7 +135,7 @@ def estimate_job(
         num_scored_copies=2 if config.lora is None and config.has_reference else 1,
         num_shards=config.num_shards,
         is_checkpointed=config.gradient_checkpointing,
-        copies_inputs=not (config.is_over_titles and bytes_per_weight == 2),
+        copies_inputs=config.copies_inputs(bytes_per_weight),
         is_on_gpu=is_on_gpu,
     )
     work = work_of_step(config, typical, shape.num_backward_layers / shape.num_layers)

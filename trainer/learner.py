@@ -241,7 +241,7 @@ def _with_adapter(config: JobConfig, model: Any) -> Any:
     """The model with the adapter that is trained, or as it is where it has one or all weights are trained."""
     adapter = new_adapter(config, model)
     policy = model if adapter is None else get_peft_model(model, adapter)
-    return keep_inputs(policy) if config.is_over_titles and policy.dtype is torch.bfloat16 else policy
+    return policy if config.copies_inputs(policy.dtype.itemsize) else keep_inputs(policy)
 
 
 def _trunk(config: JobConfig, policy: Any) -> Trunk | None:

@@ -21,6 +21,7 @@ import logging
 import os
 import random
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -81,23 +82,27 @@ def write_data(recipe: str, directory: Path, out: Path) -> None:
 
 def write_stage(stage: Stage, directory: Path, out: Path) -> None:
     """Draw the tasks of every share that is not there yet, and write them and the job's configuration below `out`."""
-    out.mkdir(parents=True, exist_ok=True)
-    missing = [share for share in stage.shares if not (out / f"{share.name}.jsonl").is_file()]
-    if missing:
-        with ProcessPoolExecutor(min(len(missing), os.cpu_count() or 1), get_context("spawn")) as processes:
-            numbers = processes.map(partial(write_share, directory=directory, out=out), missing)
-            for share, number in zip(missing, numbers, strict=True):
-                log.info("%s: %d tasks", share.name, number)
+    write_shares(stage.shares, directory, out)
     config_path(stage, out).write_text(json.dumps(make_job(stage), indent=2) + "\n", encoding="utf-8")
 
 
 def write_choosing(directory: Path, out: Path) -> list[Path]:
     """Write the tasks of users and queries that no stage reads below `out`, a file a set, for `python launch.py eval`."""
-    out.mkdir(parents=True, exist_ok=True)
-    for share in CHOOSING:
-        number = write_share(share, directory, out, is_for_choosing=True)
-        log.info("%s: %d tasks", share.name, number)
+    write_shares(CHOOSING, directory, out, is_for_choosing=True)
     return [out / f"{share.name}.jsonl" for share in CHOOSING]
+
+
+def write_shares(shares: Sequence[Share], directory: Path, out: Path, *, is_for_choosing: bool = False) -> None:
+    """Draw those that are not there yet, side by side, a process a core."""
+    out.mkdir(parents=True, exist_ok=True)
+    missing = [share for share in shares if not (out / f"{share.name}.jsonl").is_file()]
+    if not missing:
+        return
+    write = partial(write_share, directory=directory, out=out, is_for_choosing=is_for_choosing)
+    # spawned: the readers' own threads do not survive a fork
+    with ProcessPoolExecutor(min(len(missing), os.cpu_count() or 1), get_context("spawn")) as processes:
+        for share, number in zip(missing, processes.map(write, missing), strict=True):
+            log.info("%s: %d tasks", share.name, number)
 
 
 def write_share(share: Share, directory: Path, out: Path, *, is_for_choosing: bool = False) -> int:

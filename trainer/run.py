@@ -258,7 +258,7 @@ def _check_fits(config: JobConfig, learner: "Learner") -> str:
         num_scored_copies=2 if config.lora is None and config.has_reference else 1,
         num_shards=config.num_shards,
         is_checkpointed=config.gradient_checkpointing,
-        copies_inputs=not (config.is_over_titles and bytes_per_weight == 2),
+        copies_inputs=config.copies_inputs(bytes_per_weight),
         is_on_gpu=is_gpu,
     )
     where = "the GPU" if is_gpu else "this machine"

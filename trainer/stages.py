@@ -109,13 +109,19 @@ _COMPARING: Final = Stage(
     },
 )
 _SEVERAL: Final = {"num_candidates": 24, "num_targets": 5, "min_history": 5, "items_per_task": 1}
+
+
+def _several(suffix: str, *amounts: int) -> tuple[Share, ...]:
+    """Pools of 24 of which up to five were chosen, one after another; so many of films (1M and 100K), games and music."""
+    sources = {"movies-1m": MOVIES_1M, "movies-100k": MOVIES_100K, "games": GAMES, "music": MUSIC}
+    named = zip(sources.items(), amounts, strict=True)
+    return tuple(_windows(f"{name}-{suffix}", source, amount, **_SEVERAL) for (name, source), amount in named)
+
+
 _COMPARING_SEVERAL: Final = Stage(
     name="comparing-several",
     shares=(
-        _windows("movies-1m-several", MOVIES_1M, 14_000, **_SEVERAL),
-        _windows("movies-100k-several", MOVIES_100K, 5_000, **_SEVERAL),
-        _windows("games-several", GAMES, 10_000, **_SEVERAL),
-        _windows("music-several", MUSIC, 12_000, **_SEVERAL),
+        *_several("several", 14_000, 5_000, 10_000, 12_000),
         *_routers(1_000),
         *_passages(5, 7),
     ),
@@ -180,10 +186,7 @@ _ROUTING: Final = Stage(
 _ELIMINATING: Final = Stage(
     name="eliminating",
     shares=(
-        _windows("movies-1m-wide", MOVIES_1M, 22_000, **_SEVERAL),
-        _windows("movies-100k-wide", MOVIES_100K, 8_000, **_SEVERAL),
-        _windows("games-wide", GAMES, 15_000, **_SEVERAL),
-        _windows("music-wide", MUSIC, 15_000, **_SEVERAL),
+        *_several("wide", 22_000, 8_000, 15_000, 15_000),
         *_routers(700),
         *_passages(5, 7),
         _typical("performance", 2_000),
@@ -217,7 +220,7 @@ CHOOSING: Final[tuple[Share, ...]] = (
     *_routers(),
     *_passages(5, 7, 9),
 )
-"""What `trainer.choosing` ranks: users and queries of the training side that no stage reads."""
+"""What `python -m trainer.recipe choosing` writes: users and queries of the training side that no stage reads."""
 _SMALL_POOL: Final = {"history": 10, "num_candidates": 8}
 _WORDS: Final = (
     _windows("movies-1m-8", MOVIES_1M, 2_400, **_SMALL_POOL),
