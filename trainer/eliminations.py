@@ -35,7 +35,7 @@ from trainer.gae import estimate_advantages
 from trainer.logmeans import Notes
 from trainer.packing import PackedTitles, pack_titles
 from trainer.policy import ROLLOUTS_PER_STEP
-from trainer.pools import Known, lay_out, mask
+from trainer.pools import Known, draw_orders, lay_out, mask, normalise_grades
 from trainer.reference import HasReference
 from trainer.rewards import Normalisation
 from trainer.scoring import read_titles
@@ -398,32 +398,6 @@ class EliminationTrainer(HasCritic, HasReference, Notes, AsideCheckpoints, Train
 def _collate(items: Sequence[tuple[Draw, TitleRow]]) -> dict[str, Minibatch]:
     draws, rows = zip(*items, strict=True)
     return {"batch": Minibatch(pack_titles(rows), draws)}
-
-
-def draw_orders(scores: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """Positions in the order in which softmax(scores) over who is left would exclude them, one after another.
-
-    All at once: the order of scores with Gumbel noise is distributed so (Yellott 1977; it is that of Plackett and Luce).
-
-    Args:
-        scores: (P, n).
-        noise: (P, K, n), uniform in [0, 1).
-
-    Returns:
-        (P, K, n).
-    """
-    exponential = -noise.clamp(min=1e-20).log()
-    return (scores[:, None] - exponential.clamp(min=1e-20).log()).argsort(-1, descending=True)
-
-
-def normalise_grades(grades: torch.Tensor, normalisation: Normalisation) -> torch.Tensor:
-    """As `trainer.rewards.normalise`, over the last dimension, in which nan is no candidate."""
-    if normalisation is Normalisation.NONE:
-        return grades
-    floor = grades.nanmean(-1, keepdim=True)
-    spread = (grades - floor).square().nanmean(-1, keepdim=True).sqrt()
-    scale = 1 - floor if normalisation is Normalisation.SKILL else spread
-    return torch.where(scale > 0, (grades - floor) / scale, grades - 1)
 
 
 def _whitened(episodes: Mapping[int, Episodes]) -> dict[int, Episodes]:

@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 import torch
 
 from trainer.examples import TrainingExample
+from trainer.rewards import Normalisation
 
 
 class Known(NamedTuple):
@@ -77,3 +78,29 @@ def lay_out(values: torch.Tensor, sizes: Sequence[int], fill: float) -> torch.Te
 def mask(scores: torch.Tensor, are_meant: torch.Tensor) -> torch.Tensor:
     """Scores that make the probability of all others 0, with finite gradients."""
     return scores.masked_fill(~are_meant, -1e9)
+
+
+def draw_orders(scores: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Positions in the order in which softmax(scores) over who is left would exclude them, one after another.
+
+    All at once: the order of scores with Gumbel noise is distributed so (Yellott 1977; it is that of Plackett and Luce).
+
+    Args:
+        scores: (P, n).
+        noise: (P, K, n), uniform in [0, 1).
+
+    Returns:
+        (P, K, n).
+    """
+    exponential = -noise.clamp(min=1e-20).log()
+    return (scores[:, None] - exponential.clamp(min=1e-20).log()).argsort(-1, descending=True)
+
+
+def normalise_grades(grades: torch.Tensor, normalisation: Normalisation) -> torch.Tensor:
+    """As `trainer.rewards.normalise`, over the last dimension, in which nan is no candidate."""
+    if normalisation is Normalisation.NONE:
+        return grades
+    floor = grades.nanmean(-1, keepdim=True)
+    spread = (grades - floor).square().nanmean(-1, keepdim=True).sqrt()
+    scale = 1 - floor if normalisation is Normalisation.SKILL else spread
+    return torch.where(scale > 0, (grades - floor) / scale, grades - 1)

@@ -19,13 +19,11 @@ from trainer.eliminations import (
     EliminationArguments,
     EliminationTrainer,
     RolloutSampler,
-    draw_orders,
-    normalise_grades,
 )
 from trainer.encoding import Encoder
 from trainer.examples import TrainingExample
 from trainer.orders import Tiers, grade_exclusions
-from trainer.pools import Known
+from trainer.pools import Known, draw_orders, normalise_grades
 from trainer.rewards import Normalisation, normalise
 
 TITLES = ("Alien", "Heat (1995)", "Rope (1948)", "Ran (1985)")
