@@ -207,7 +207,7 @@ def close_thought(prompt: Prompt, completion: str) -> Prompt:
     closing = f"\n{ANSWER_OPEN}" if mark else f"\n{THINK_CLOSE}\n{ANSWER_OPEN}"
     if not completion:
         return prompt.extended(closing)
-    return Prompt(prompt.text + thought + mark, closing)
+    return Prompt(prompt.text + thought + mark, closing, prompt.head or len(prompt.prefix))
 
 
 def _criterion(task: RankingTask) -> str:

@@ -20,6 +20,7 @@ from accelerate.utils import is_peft_model
 from ranker.backends.forward import Forward, extend_rows
 from ranker.backends.kv import KeyValueRows
 from ranker.backends.lean import LeanForward, knows
+from ranker.backends.tokentree import NO_LINE
 from ranker.errors import JobError
 from trainer.loading import without_adapter
 
@@ -254,7 +255,9 @@ class _Lot:
     def _extend(self, first: int, rests: Sequence[Sequence[int]], starts: Sequence[int]) -> torch.Tensor:
         """(B, L, E) of tokens behind what rows from `first` on hold."""
         self._rows.grow(max(starts) + max(map(len, rests)), first + len(rests))
-        return extend_rows(self._forward, self._rows, first, [(at, r, ()) for at, r in zip(starts, rests, strict=True)])
+        return extend_rows(
+            self._forward, self._rows, first, [(at, r, NO_LINE) for at, r in zip(starts, rests, strict=True)]
+        )
 
 
 def _lay_out(model: Any, num_rows: int) -> tuple[LeanForward, KeyValueRows]:

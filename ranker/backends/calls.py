@@ -9,6 +9,7 @@ import torch
 
 from ranker.backends.base import Chunk, GenerateRequest, ScoreRequest, Scores, Usage
 from ranker.backends.lookup import Lookup
+from ranker.backends.tokentree import TreeLine
 from ranker.errors import BackendError
 
 
@@ -17,6 +18,10 @@ class Job:
     """A call that waits or runs."""
 
     request: GenerateRequest | ScoreRequest
+    number: int
+    """In the order in which calls came."""
+    age: int
+    """The number of the first call with its head: the older a ranking is, the sooner its calls are started."""
     num_tokens: int = 0  # room that a generation needs in its row
     prefix_ids: Sequence[int] = ()  # as tokenised, if that was necessary
     suffix_ids: Sequence[int] = ()
@@ -32,13 +37,14 @@ class Placed:
     prefix_ids: list[int]
     ids: list[int]
     """Of the whole prompt."""
-    continuations: list[list[int]]
-    computed: torch.Tensor | None
-    """What was kept of the keys and values of the prefix."""
+    line: TreeLine
+    """The continuations that are scored."""
+    computed: Sequence[torch.Tensor]
+    """What is kept of the keys and values of the prefix, in pieces."""
     head_ids: Sequence[int]
     """The first ones of a prefix that has to be computed, which other prefixes begin with too."""
-    computed_head: torch.Tensor | None
-    """What was kept of their keys and values."""
+    computed_head: Sequence[torch.Tensor]
+    """What is kept of their keys and values."""
     start: int
     """Tokens of the prefix that are not computed together with what follows: all, or all but the last sampled one."""
     room: int
@@ -47,24 +53,24 @@ class Placed:
     @property
     def is_new(self) -> bool:
         """The prefix has to be computed."""
-        return self.computed is None and bool(self.prefix_ids)
+        return not self.computed and bool(self.prefix_ids)
 
     @property
     def has_new_head(self) -> bool:
         """The head of the prefix has to be computed."""
-        return bool(self.head_ids) and self.computed_head is None
+        return bool(self.head_ids) and not self.computed_head
 
     @property
     def cached(self) -> int:
         """Tokens that need not be computed."""
-        if self.computed is not None:
+        if self.computed:
             return self.start
-        return 0 if self.computed_head is None else len(self.head_ids)
+        return len(self.head_ids) if self.computed_head else 0
 
     @property
     def num_behind(self) -> int:
         """Tokens behind `start`."""
-        return len(self.ids) - self.start + sum(map(len, self.continuations))
+        return len(self.ids) - self.start + len(self.line.ids)
 
 
 def columns_of(batch: Sequence[Placed]) -> int:

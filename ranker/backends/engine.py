@@ -5,15 +5,16 @@ ask the next question before the next step: with the same requests in the same o
 
 Prefix cache. A prompt's prefix is always computed by itself and kept (least recently used go first), and so is everything
 that a finished generation computed, under its text. A later prompt whose prefix is that text goes on from there. A prefix that
-names its head is computed in two pieces, so that other prefixes with that head go on from there. The ids of
+names its head is computed in two pieces, so that other prefixes with that head go on from there. What has such a prefix goes before
+what needs a new one, and a new one waits where it would push out those that the running rankings will ask for again. The ids of
 that text are remembered apart from what was computed for them (a sampled text need not tokenise to the ids that were
 sampled), so a cached and an uncached run see the same ids in the same pieces.
 
 Guesses. On a CPU a pass over a few tokens takes little more than a pass over one. Where few rows run, what is likely to come (see
 `ranker.backends.lookup`) is put behind the last token, and what the model agrees with is taken.
 
-Scoring. All continuations are laid behind the prompt in one row; a mask hides them from each other and their positions all
-begin where the prompt ends. One forward pass, no copy of the prompt per continuation. Ours.
+Scoring. All continuations are laid behind the prompt in one row as a tree (`ranker.backends.tokentree`); a mask shows each token
+where it comes from. One forward pass, no copy of the prompt per continuation, and what they share is computed once. Ours.
 
 A GPU is fast where much is done at once: there what waits is started in batches, after a few steps for company (on a CPU one
 by one), a decoding step is a captured graph (`ranker.backends.graphs`), and the host waits for the device once a step, for the
@@ -21,10 +22,11 @@ ids of all rows.
 """
 
 import asyncio
-import heapq
+import bisect
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,6 +39,7 @@ from ranker.backends.limits import EngineLimits
 from ranker.backends.lookup import Lookup
 from ranker.backends.prefixes import PrefixCache
 from ranker.backends.stops import end_of_stop
+from ranker.backends.tokentree import NO_LINE, lay_out_tree
 from ranker.errors import BackendError
 
 _CLOSED = "engine: closed: load the model again"
@@ -64,10 +67,10 @@ class Engine:
             max_bytes=limits.row_bytes if self._device.type == "cuda" else None,
         )
         self._end_ids = _end_ids(model, tokenizer)
-        self._prefixes = PrefixCache(limits.prefix_bytes)
+        self._prefixes = PrefixCache(limits.prefix_bytes, self._needed)
         self._text_ids: dict[str, list[int]] = {}
         self._running: list[Row] = []
-        self._waiting: list[tuple[int, int, Job]] = []
+        self._waiting: list[Job] = []
         self._numbers = itertools.count()
         self._steps_waited = 0  # for company, by the bulk calls that wait now
         self._driver: asyncio.Task[None] | None = None
@@ -84,10 +87,12 @@ class Engine:
             self._waiting.clear()
             self._driver = asyncio.get_running_loop().create_task(self._drive())
             self._driver.add_done_callback(self._fail_outstanding)
-        job = Job(request=request, suffix_ids=self._ids(request.prompt.suffix))
+        number, prompt = next(self._numbers), request.prompt
+        age = self._prefixes.age(prompt.head_text or prompt.prefix, number)
+        job = Job(request=request, number=number, age=age, suffix_ids=self._ids(prompt.suffix))
         if isinstance(request, GenerateRequest):
             job.num_tokens = len(self._prefix_ids(job)) + len(job.suffix_ids) + request.max_tokens
-        heapq.heappush(self._waiting, (request.priority, next(self._numbers), job))
+        self._waiting.append(job)
         return job
 
     def _fail_outstanding(self, driver: asyncio.Task[None]) -> None:
@@ -100,7 +105,7 @@ class Engine:
         )
 
     def _turn_away(self, error: BackendError) -> None:
-        for job in [row.job for row in self._running] + [job for _, _, job in self._waiting]:
+        for job in [*(row.job for row in self._running), *self._waiting]:
             job.results.put_nowait(error)
         self._running.clear()
         self._waiting.clear()
@@ -119,6 +124,7 @@ class Engine:
     async def _drive(self) -> None:
         while self._waiting or self._running:
             with torch.inference_mode():  # never across an await: the mode belongs to the thread
+                self._prefixes.next_step()
                 self._drop_withdrawn()
                 self._admit()
                 if self._running:
@@ -127,9 +133,7 @@ class Engine:
                 await asyncio.sleep(0)
 
     def _drop_withdrawn(self) -> None:
-        if any(job.is_withdrawn for _, _, job in self._waiting):
-            self._waiting = [w for w in self._waiting if not w[2].is_withdrawn]
-            heapq.heapify(self._waiting)
+        self._waiting = [job for job in self._waiting if not job.is_withdrawn]
         self._release_ended(0)
 
     def _admit(self) -> None:
@@ -137,7 +141,9 @@ class Engine:
         if self._waits_for_company():
             return
         is_watched = any(row.request.priority == LIVE for row in self._running)
-        while batch := self._next_batch():
+        is_idle = not self._running
+        while batch := self._next_batch(is_idle=is_idle):
+            is_idle = False
             if isinstance(batch[0].job.request, ScoreRequest):
                 self._score(batch)
                 self._steps_waited = self._limits.start_patience  # who got a score asks again, and has waited already
@@ -151,40 +157,63 @@ class Engine:
         is_worth_it = (
             self._running
             and 0 < len(self._waiting) < self._limits.start_rows
-            and self._waiting[0][0] > LIVE
+            and all(job.request.priority > LIVE for job in self._waiting)
             and self._steps_waited < self._limits.start_patience
         )
         self._steps_waited = self._steps_waited + 1 if is_worth_it else 0
         return bool(is_worth_it)
 
-    def _next_batch(self) -> list[Placed]:
+    def _next_batch(self, *, is_idle: bool) -> list[Placed]:
         """The calls to start next: of one kind, and none that would profit from what another one computes.
 
-        Those whose prefix has to be computed come first, and of these those with a new head.
+        In it, those whose prefix has to be computed come first, and of these those with a new head. `is_idle`: nothing runs and
+        nothing was started, so that one has to be.
         """
         batch: list[Placed] = []
-        others = []  # calls of the other kind wait for the next batch
-        while self._waiting and len(batch) < self._limits.start_rows:
-            job = self._waiting[0][2]
-            if batch and type(job.request) is not type(batch[0].job.request):
-                others.append(heapq.heappop(self._waiting))
-                continue
-            if not self._has_room(job, len(batch)):
+        left: list[Job] = []  # of the other kind, or without room: for the next batch
+        self._waiting.sort(key=lambda job: (job.request.priority, job.age, job.number))
+        is_crowded = False  # then what is kept goes on alone
+        for index, job in enumerate(self._waiting):
+            if len(batch) == self._limits.start_rows:
+                left += self._waiting[index:]
                 break
+            is_other = bool(batch) and type(job.request) is not type(batch[0].job.request)
+            waits = is_crowded and not self._prefixes.length(job.request.prompt.prefix)
+            if is_other or waits or not self._has_row(job, len(batch)):
+                left.append(job)
+                continue
             try:
                 placed = self._place(job)
             except BackendError as error:
                 job.results.put_nowait(error)
-            else:
-                if batch and not self._goes_with(placed, batch):
-                    break
-                batch.append(placed)
-            heapq.heappop(self._waiting)
-        for other in others:
-            heapq.heappush(self._waiting, other)
+                continue
+            if batch and not self._goes_with(placed, batch):
+                left += self._waiting[index:]
+                break
+            if self._crowds_out(placed, batch) and (batch or not is_idle):
+                left.append(job)
+                is_crowded = True
+                continue
+            batch.append(placed)
+        self._waiting = left
         return sorted(batch, key=lambda placed: (not placed.is_new, not placed.has_new_head))
 
-    def _has_room(self, job: Job, num_starting: int) -> bool:
+    def _crowds_out(self, placed: Placed, batch: Sequence[Placed]) -> bool:
+        """Whether the call's prefix would take the place of one that another ranking will ask for again. Nobody who watches waits."""
+        job = placed.job
+        if not placed.is_new or job.request.priority == LIVE:
+            return False
+        num_new = sum(max(p.job.num_tokens, len(p.prefix_ids)) for p in (*batch, placed) if p.is_new)
+        kept = self._prefixes.length
+        num_coming = sum(row.job.num_tokens - kept(row.request.prompt.prefix) for row in self._running)
+        token_bytes = self._rows.bytes_per_token
+        return not self._prefixes.make_room(num_new * token_bytes, num_coming * token_bytes, job.age)
+
+    def _needed(self) -> Iterator[str]:
+        """The prefixes of what runs, which is asked for again when it has ended."""
+        return (row.request.prompt.prefix for row in self._running)
+
+    def _has_row(self, job: Job, num_starting: int) -> bool:
         request, num_rows = job.request, len(self._running) + num_starting
         if isinstance(request, ScoreRequest) or not num_rows:
             return True
@@ -201,7 +230,7 @@ class Engine:
         ):
             return False
         together = (*batch, placed)
-        length = max(len(p.ids) - p.cached + sum(map(len, p.continuations)) for p in together)
+        length = max(len(p.ids) - p.cached + len(p.line.ids) for p in together)
         is_small, num_running = len(together) * length <= _START_TOKENS, len(self._running)
         return is_small and num_running + len(together) <= self._rows.rows_at(columns_of(together), num_running)
 
@@ -256,7 +285,7 @@ class Engine:
         rows = list(self._running)
         lines = [[row.ids[-1], *guess] for row, guess in zip(rows, guesses, strict=True)]
         hidden = extend_rows(
-            self._forward, self._rows, 0, [(row.length, line, []) for row, line in zip(rows, lines, strict=True)]
+            self._forward, self._rows, 0, [(row.length, line, NO_LINE) for row, line in zip(rows, lines, strict=True)]
         )
         logits = self._forward.logits(hidden.flatten(0, 1))  # (B * L, V)
         best = logits.argmax(-1).view(len(rows), -1).tolist()
@@ -307,8 +336,10 @@ class Engine:
 
     def _finish(self, row: Row, piece: str, finish: Finish) -> None:
         """Hand over the last chunk and keep what was computed. `_release` follows when the step is over."""
-        computed = self._rows.read(self._running.index(row), row.length)
-        self._prefixes.put(row.request.prompt.text + row.text, row.ids, computed)
+        prompt, read = row.request.prompt, partial(self._rows.read, self._running.index(row))
+        behind = self._prefixes.length(prompt.prefix)
+        text = prompt.text + row.text
+        self._prefixes.put(text, row.ids, row.job.age, row.length, read, behind=prompt.prefix, num_behind=behind)
         usage = row.usage._replace(completion_tokens=row.num_tokens)
         row.job.results.put_nowait(Chunk(piece, finish, usage))
         row.job.is_withdrawn = True
@@ -330,37 +361,40 @@ class Engine:
 
     def _score(self, batch: Sequence[Placed]) -> None:
         hidden = self._compute_prompts(batch)
-        sources: list[tuple[int, int]] = []
-        targets: list[int] = []
+        places: list[tuple[int, int]] = []
+        edges: list[tuple[int, int]] = []
         for index, placed in enumerate(batch):
-            offset = num_behind = len(placed.ids) - placed.start
-            for ids in placed.continuations:
-                sources += [(index, at) for at in (num_behind - 1, *range(offset, offset + len(ids) - 1))]
-                targets += ids
-                offset += len(ids)
-        found = iter(self._log_probs(hidden, sources, targets))
+            offset, root = len(placed.ids) - placed.start, len(places)
+            places += [(index, offset + node) for node in range(-1, len(placed.line.ids))]
+            edges += [(root + 1 + node, token_id) for node, token_id in placed.line.edges]
+        found = iter(self._log_probs(hidden, places, edges))
         for placed in batch:
-            log_probs = tuple(sum(itertools.islice(found, len(ids))) for ids in placed.continuations)
+            of_edges = list(itertools.islice(found, len(placed.line.edges)))
+            log_probs = tuple(sum(of_edges[edge] for edge in path) for path in placed.line.paths)
             if not all(map(math.isfinite, log_probs)):
                 message = "score: the model gives probabilities that are not numbers. Its weights are damaged."
                 placed.job.results.put_nowait(BackendError(message))
                 continue
-            num_tokens = tuple(map(len, placed.continuations))
+            num_tokens = tuple(map(len, placed.line.paths))
             usage = Usage(len(placed.ids) + sum(num_tokens), placed.cached, 0)
             placed.job.results.put_nowait(Scores(log_probs, num_tokens, usage))
 
     def _log_probs(
-        self, hidden: torch.Tensor, sources: Sequence[tuple[int, int]], targets: Sequence[int]
+        self, hidden: torch.Tensor, places: Sequence[tuple[int, int]], edges: Sequence[tuple[int, int]]
     ) -> list[float]:
-        """log P(target | everything before) at each place (row, token) of (B, L, E) hidden states."""
-        where = torch.tensor(sources, device=self._device)
-        picked = torch.tensor(targets, device=self._device)
+        """log P(id | everything before) for each edge (index of a place, id), in the order of the places (row, token) of (B, L, E)."""
+        where = torch.tensor(places, device=self._device)
+        sources, ids = torch.tensor(edges, device=self._device).unbind(1)
         parts = []
         chunk = _LOGIT_ROWS_GPU if self._device.type == "cuda" else _LOGIT_ROWS
-        for at in range(0, len(targets), chunk):
+        begin = 0
+        for at in range(0, len(places), chunk):
             rows, tokens = where[at : at + chunk].unbind(1)
             logits = self._forward.logits(hidden[rows, tokens]).float()  # (chunk, V)
-            parts.append(logits.gather(1, picked[at : at + chunk, None])[:, 0] - logits.logsumexp(-1))
+            end = bisect.bisect_left(edges, (at + chunk,), begin)
+            of_edges = sources[begin:end] - at
+            parts.append(logits[of_edges, ids[begin:end]] - logits.logsumexp(-1)[of_edges])
+            begin = end
         found: list[float] = torch.cat(parts).tolist()
         return found
 
@@ -371,30 +405,31 @@ class Engine:
         prompt, request = job.request.prompt, job.request
         prefix_ids = list(self._prefix_ids(job))
         ids = [*prefix_ids, *job.suffix_ids]
-        continuations: list[list[int]] = []
+        line = NO_LINE
         if isinstance(request, ScoreRequest):
             continuations = self._continuations(request.continuations)
             if not all(continuations):
                 raise BackendError("score: a continuation is empty. Give every candidate a title.")
-            num_new, room = max(map(len, continuations)), len(ids) + sum(map(len, continuations))
+            line = lay_out_tree(continuations)
+            num_new, room = max(map(len, continuations)), len(ids) + len(line.ids)
         else:
             num_new, room = request.max_tokens, len(ids) + request.max_tokens
         if len(ids) + num_new > self.context_tokens:
             raise too_long(len(ids), num_new, self.context_tokens)
         if len(ids) == len(prefix_ids):
             raise BackendError("prompt: the suffix is empty. Put at least one token behind the prefix.")
-        computed = self._prefixes.computed(prompt.prefix)
-        start = len(prefix_ids) if computed is None else computed.shape[3]
-        head_ids = self._head_ids(prompt, prefix_ids) if computed is None else []
+        num_kept = self._prefixes.length(prompt.prefix)
+        head_ids = [] if num_kept else self._head_ids(prompt, prefix_ids)
+        has_head = self._prefixes.length(prompt.head_text) >= len(head_ids)
         return Placed(
             job=job,
             prefix_ids=prefix_ids,
             ids=ids,
-            continuations=continuations,
-            computed=computed,
+            line=line,
+            computed=self._prefixes.pieces(prompt.prefix, num_kept),
             head_ids=head_ids,
-            computed_head=self._prefixes.first(prompt.head_text, len(head_ids)) if head_ids else None,
-            start=start,
+            computed_head=self._prefixes.pieces(prompt.head_text, len(head_ids)) if has_head else (),
+            start=num_kept or len(prefix_ids),
             room=room,
         )
 
@@ -408,26 +443,24 @@ class Engine:
         self._rows.grow(columns_of(batch), first)
         new = [p for p in batch if p.is_new]
         if with_head := [p for p in new if p.has_new_head]:
-            extend_rows(self._forward, self._rows, first, [(0, p.head_ids, []) for p in with_head])
+            extend_rows(self._forward, self._rows, first, [(0, p.head_ids, NO_LINE) for p in with_head])
         for row, placed in enumerate(new, first):
             if placed.has_new_head:
-                computed = self._rows.read(row, len(placed.head_ids))
-                head = placed.job.request.prompt.head_text
-                self._prefixes.put(head, self._ids(head), computed)
-            elif placed.computed_head is not None:
-                self._rows.write(row, placed.computed_head)
+                head, read = placed.job.request.prompt.head_text, partial(self._rows.read, row)
+                self._prefixes.put(head, self._ids(head), placed.job.age, len(placed.head_ids), read)
+            self._rows.write(row, placed.computed_head)
         if new:
-            rest = [(len(p.head_ids), p.prefix_ids[len(p.head_ids) :], ()) for p in new]
+            rest = [(len(p.head_ids), p.prefix_ids[len(p.head_ids) :], NO_LINE) for p in new]
             extend_rows(self._forward, self._rows, first, rest)
         for row, placed in enumerate(batch, first):
-            prefix = placed.job.request.prompt.prefix
-            if placed.computed is not None:
-                self._rows.write(row, placed.computed)
-            elif placed.is_new:
-                self._prefixes.put(prefix, placed.prefix_ids, self._rows.read(row, placed.start))
-        return extend_rows(
-            self._forward, self._rows, first, [(p.start, p.ids[p.start :], p.continuations) for p in batch]
-        )
+            prompt, read, num_head = placed.job.request.prompt, partial(self._rows.read, row), len(placed.head_ids)
+            self._rows.write(row, placed.computed)
+            if placed.is_new:
+                ids, head = placed.prefix_ids, prompt.head_text
+                self._prefixes.put(
+                    prompt.prefix, ids, placed.job.age, placed.start, read, behind=head, num_behind=num_head
+                )
+        return extend_rows(self._forward, self._rows, first, [(p.start, p.ids[p.start :], p.line) for p in batch])
 
     # ---- ids ---------------------------------------------------------------------------------------------------------
 

@@ -4,13 +4,13 @@
 (`ranker.backends.lean`) compute the same function from the same weights and are compared with it. Imports torch.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import torch
 
-from ranker.backends.kv import FirstRows, KeyValueRows, tree_mask
+from ranker.backends.kv import ALL, FirstRows, KeyValueRows, tree_mask
+from ranker.backends.tokentree import TreeLine
 
 
 class Forward(Protocol):
@@ -36,7 +36,7 @@ class Forward(Protocol):
         """Last hidden states (B, L, E) of many tokens for each of B neighbouring rows, `first` being the first of them.
 
         ids, positions and columns are (B, L): a token's column is its place in its row, which is not its position where
-        several continuations lie side by side. `mask` is bool (B, L, S), True = may look at that column.
+        a tree of continuations lies there. `mask` is bool (B, L, S), True = may look at that column.
         """
 
     def step(
@@ -94,25 +94,25 @@ def extend_rows(
     forward: Forward,
     rows: KeyValueRows,
     first: int,
-    tokens: Sequence[tuple[int, Sequence[int], Sequence[Sequence[int]]]],
+    tokens: Sequence[tuple[int, Sequence[int], TreeLine]],
 ) -> torch.Tensor:
     """Compute tokens for neighbouring rows from `first` on; returns hidden states (B, L, E).
 
-    For each row: what it holds, the ids that go behind that, and those of the continuations that go behind both. Shorter lines
-    are padded by what nobody sees and later tokens overwrite, so the longest must fit behind the longest row.
+    For each row: what it holds, the ids that go behind that, and the tree that goes behind both. Shorter lines are padded by what
+    nobody sees and later tokens overwrite, so the longest must fit behind the longest row.
     """
     device = rows.data.device
-    length = max(len(ids) + sum(map(len, texts)) for _, ids, texts in tokens)
-    end = max(start + len(ids) + sum(map(len, texts)) for start, ids, texts in tokens)
-    table = []  # for each row its ids, positions and branches, and zeros behind them
-    for start, ids, texts in tokens:
+    length = max(len(ids) + len(line.ids) for _, ids, line in tokens)
+    end = max(start + len(ids) + len(line.ids) for start, ids, line in tokens)
+    table = []  # for each row its ids, positions and ends
+    for start, ids, line in tokens:
         behind = start + len(ids)
-        whole = [*ids, *itertools.chain.from_iterable(texts)]
-        positions = [*range(start, behind), *(behind + k for text in texts for k in range(len(text)))]
-        branches = [0] * len(ids) + [number for number, text in enumerate(texts, 1) for _ in text]
-        table.append([line + [0] * (length - len(line)) for line in (whole, positions, branches)])
-    all_ids, all_positions, all_branches = torch.tensor(table).to(device).unbind(1)  # (B, L)
+        padding = [0] * (length - len(ids) - len(line.ids))
+        positions = [*range(start, behind), *(behind + depth for depth in line.depths)]
+        ends = [ALL] * len(ids) + [behind + e for e in line.ends]
+        table.append([[*ids, *line.ids, *padding], [*positions, *padding], [*ends, *([ALL] * len(padding))]])
+    all_ids, all_positions, all_ends = torch.tensor(table).to(device).unbind(1)  # (B, L)
     starts = torch.tensor([start for start, _, _ in tokens]).to(device)
     columns = starts[:, None] + torch.arange(length, device=device)
-    mask = tree_mask(columns, all_branches, end)
+    mask = tree_mask(columns, all_ends, end)
     return forward.extend(all_ids, all_positions, columns, mask, rows, first)

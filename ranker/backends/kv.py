@@ -5,6 +5,7 @@ neither copies nor grows what is there (a `DynamicCache` concatenates every laye
 lengths share a batch without padding. Imports torch: load it only through `ranker.backends.engine`.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import torch
@@ -78,13 +79,17 @@ class KeyValueRows:
     def _rounded(self, capacity: int) -> int:
         return -(-capacity // _GROWTH_TOKENS) * _GROWTH_TOKENS
 
-    def read(self, row: int, length: int) -> torch.Tensor:
-        """A copy of the first `length` tokens of a row: (num_layers, 2, num_kv_heads, length, head_dim)."""
-        return self.data[:, :, row, :, :length].clone()
+    def read(self, row: int, begin: int, end: int) -> torch.Tensor:
+        """A copy of some tokens of a row: (num_layers, 2, num_kv_heads, end - begin, head_dim)."""
+        return self.data[:, :, row, :, begin:end].clone()
 
-    def write(self, row: int, key_values: torch.Tensor) -> None:
-        """Put a copy back at the start of a row."""
-        self.data[:, :, row, :, : key_values.shape[3]] = key_values
+    def write(self, row: int, pieces: Iterable[torch.Tensor]) -> None:
+        """Put copies back, one behind the other from the start of a row on."""
+        begin = 0
+        for key_values in pieces:
+            end = begin + key_values.shape[3]
+            self.data[:, :, row, :, begin:end] = key_values
+            begin = end
 
     def move(self, source: int, target: int, length: int) -> None:
         """Move the first `length` tokens from one row to another."""
@@ -111,17 +116,19 @@ class FirstRows(Cache):  # type: ignore[misc]
         return layer[0, self._seen, :, : self._end], layer[1, self._seen, :, : self._end]
 
 
-def tree_mask(columns: torch.Tensor, branches: torch.Tensor, end: int) -> torch.Tensor:
-    """What tokens (B, L) may see of the first `end` columns of their rows: (B, L, S).
+ALL: Final = 1 << 40
+"""Where a token's descendants end if everything behind it comes from it: beyond every column."""
 
-    Branch 0 is the trunk, which all see up to where they stand; the tokens of another branch see nothing else but it.
+
+def tree_mask(columns: torch.Tensor, ends: torch.Tensor, end: int) -> torch.Tensor:
+    """What tokens (B, L) may see of the first `end` columns of their rows: (B, L, S), themselves and where they come from.
+
+    A tree lies depth first in a row, so that the descendants of a token are what stands between it and its `ends` (B, L), a column.
     """
-    of_column = torch.zeros(len(columns), end + 1, dtype=branches.dtype, device=columns.device)
-    of_column.scatter_(1, columns.clamp(max=end), branches)  # padding may lie beyond what is seen
-    seen = of_column[:, None, :end]
-    return (torch.arange(end, device=columns.device) <= columns[..., None]) & (
-        (seen == 0) | (seen == branches[..., None])
-    )
+    of_column = torch.full((len(columns), end + 1), ALL, device=columns.device)
+    of_column.scatter_(1, columns.clamp(max=end), ends)  # padding may lie beyond what is seen
+    at = columns[..., None]
+    return (torch.arange(end, device=columns.device) <= at) & (at < of_column[:, None, :end])
 
 
 def attend(

@@ -32,7 +32,7 @@ import torch
 from torch.nn import functional
 
 from ranker.backends.forward import Forward, TransformersForward
-from ranker.backends.kv import KeyValueRows, tree_mask
+from ranker.backends.kv import ALL, KeyValueRows, tree_mask
 
 log = logging.getLogger(__name__)
 
@@ -346,8 +346,8 @@ def _check_logits(forward: Forward, model: Any, dtype: torch.dtype) -> torch.Ten
     at = torch.arange(_CHECK_LENGTH, device=device)[None]
     causal = torch.ones(1, 6, 6, dtype=torch.bool, device=device).tril()
     hidden = [forward.extend(ids[:, :6], at[:, :6], at[:, :6], causal, rows, 0)[0]]
-    branches = torch.tensor([[0, 0, 0, 1, 2]], device=device)
-    tree = tree_mask(at[:, 6:-1], branches, _CHECK_LENGTH - 1)
+    ends = torch.tensor([[ALL, ALL, ALL, 10, 11]], device=device)
+    tree = tree_mask(at[:, 6:-1], ends, _CHECK_LENGTH - 1)
     positions = torch.tensor([[6, 7, 8, 9, 9]], device=device)
     hidden.append(forward.extend(ids[:, 6:-1], positions, at[:, 6:-1], tree, rows, 0)[0])
     rows.move(0, 1, 6)
