@@ -34,6 +34,12 @@ AskAll = Callable[[Sequence[Prompt], int], Cost]
 """The same for a batch; the cost of all together."""
 
 
+GENERATE: Final = "transformers generate"
+LLAMA_CPP: Final = "llama.cpp"
+VLLM: Final = "vLLM"
+PEERS: Final = (GENERATE, LLAMA_CPP, VLLM)
+
+
 class Peer(NamedTuple):
     """A way to continue a prompt. `ask` None = not here, `note` says why."""
 
@@ -89,7 +95,7 @@ def open_generate(directory: Path) -> Peer:
     tokenizer.padding_side = "left"
     if device == "cuda":
         ask(Prompt("", "one two three"), 4)  # kernels are chosen
-    return Peer("transformers generate", ask, ask_all=ask_all if device == "cuda" else None)
+    return Peer(GENERATE, ask, ask_all=ask_all if device == "cuda" else None)
 
 
 def _cost(started: float, first: float | None, **tokens: int) -> Cost:
@@ -153,7 +159,7 @@ def _runs(gguf: Path, how: str) -> bool:
 
 def open_llama_cpp(gguf: Path | None, num_threads: int) -> Peer:
     """llama.cpp through `llama-cpp-python`, where it is installed and there is a GGUF file."""
-    name = "llama.cpp"
+    name = LLAMA_CPP
     if importlib.util.find_spec("llama_cpp") is None:
         return Peer(name, None, "llama-cpp-python is not installed")
     if gguf is None or not gguf.is_file():
@@ -196,7 +202,7 @@ def open_vllm(directory: Path, *, is_eager: bool = False) -> Peer:
 
     `is_eager`: compile nothing. It starts minutes sooner on a CPU, and may be slower afterwards.
     """
-    name = "vLLM"
+    name = VLLM
     if importlib.util.find_spec("vllm") is None:
         return Peer(name, None, "it is not installed")
     try:

@@ -24,7 +24,7 @@ from ranker.bench.methods import (
 )
 from ranker.bench.peers import NOT_RUN, AskAll, Peer
 from ranker.bench.report import ADAPTIVE, FIXED
-from ranker.bench.workload import KINDS, make_speed_task, twin
+from ranker.bench.workload import KINDS, Kind, make_speed_task, twin
 from ranker.elimination import RankConfig, rank_tasks
 from ranker.errors import BackendError
 from ranker.metrics import reciprocal_rank
@@ -44,6 +44,7 @@ _OURS: Final = {
 }
 _CURVE: Final = (FIXED, ADAPTIVE)
 """Those of `_OURS` that are measured everywhere; the others at the headline size only."""
+METHODS: Final = (*_OURS, REPROMPT)
 _SLOW_BEYOND: Final = 50
 _WARM_UP_TOKENS: Final = 16
 _PREFILL_AT_ONCE: Final = 64
@@ -74,10 +75,16 @@ class Bench:
     """What comes first is done once before it is measured: kernels are chosen and graphs captured then."""
     bulk_tasks: int = 12
     """All in flight at once."""
-    bulk_size: int = 10
+    bulk_pools: Sequence[tuple[Kind, int]] = (("titles", 10),)
+    methods: Sequence[str] = ()
+    """Those that are measured, with their variants, by the names in the tables; none = all."""
     quality_tasks: Sequence[RankingTask] = ()
     same_tasks: Sequence[RankingTask] = ()
     report: Report
+
+    def wants(self, method: str) -> bool:
+        """Whether a method is to be measured."""
+        return not self.methods or any(f"{method}, ".startswith(f"{name}, ") for name in self.methods)
 
 
 async def run_bench(bench: Bench, journal: Journal, parts: Sequence[str]) -> None:
@@ -149,7 +156,7 @@ async def _run_live(bench: Bench, journal: Journal) -> None:
 
 
 async def _measure(bench: Bench, journal: Journal, key: Key, work: Callable[[], Awaitable[Cost]]) -> None:
-    if journal.has(key):
+    if journal.has(key) or not bench.wants(key.method):
         return
     bench.report(f"{key.part}: {key.method}, {key.size} {key.kind}, round {key.round + 1}")
     try:
@@ -159,10 +166,11 @@ async def _measure(bench: Bench, journal: Journal, key: Key, work: Callable[[], 
 
 
 async def _measure_peer(bench: Bench, journal: Journal, key: Key, peer: Peer, task: RankingTask) -> None:
-    if peer.ask is None:
+    if peer.ask is None and bench.wants(peer.name):
         absent = Key(key.part, key.method)
         if not journal.has(absent):
             journal.add(Measurement.of(absent, note=peer.note))
+    if peer.ask is None:
         return
     ask, render = peer.ask, fixed_prompt if peer.is_cached else iterative_prompt
 
@@ -177,35 +185,32 @@ async def _measure_peer(bench: Bench, journal: Journal, key: Key, peer: Peer, ta
 
 async def _run_bulk(bench: Bench, journal: Journal) -> None:
     """Peers that take one ranking after the other are measured on one: their bulk is that, times the number of tasks."""
-    size = bench.bulk_size
-    uncached: Backend | None = None
-    if bench.is_gpu:
-        bench.report("bulk: warming up")
-        warm = [make_speed_task("titles", size, seed) for seed in range(bench.bulk_tasks)]
-        for name in _CURVE:
-            config = _OURS[name].model_copy(update={"think_tokens": _WARM_UP_TOKENS})
-            await _rank_all(warm, bench.backend, config)
-    for round_ in range(bench.rounds):
-        seeds = range(100 * (round_ + 1), 100 * (round_ + 1) + bench.bulk_tasks)
-        tasks = [make_speed_task("titles", size, seed) for seed in seeds]
-        for number, name in enumerate(_CURVE):
-            key = Key("bulk", name, "titles", size, round_)
-            config = _OURS[name].model_copy(update={"think_tokens": bench.think_tokens})
-            twins = [twin(task, number) for task in tasks]
-            await _measure(bench, journal, key, partial(_rank_all, twins, bench.backend, config))
-        key = Key("bulk", REPROMPT, "titles", size, round_)
-        if not journal.has(key):
-            uncached = uncached or bench.uncached()
+    uncached = bench.uncached()
+    for kind, size in bench.bulk_pools:
+        if bench.is_gpu:
+            bench.report("bulk: warming up")
+            warm = [make_speed_task(kind, size, seed) for seed in range(bench.bulk_tasks)]
+            for name in filter(bench.wants, _CURVE):
+                config = _OURS[name].model_copy(update={"think_tokens": _WARM_UP_TOKENS})
+                await _rank_all(warm, bench.backend, config)
+        for round_ in range(bench.rounds):
+            seeds = range(100 * (round_ + 1), 100 * (round_ + 1) + bench.bulk_tasks)
+            tasks = [make_speed_task(kind, size, seed) for seed in seeds]
+            for number, name in enumerate(_CURVE):
+                key = Key("bulk", name, kind, size, round_)
+                config = _OURS[name].model_copy(update={"think_tokens": bench.think_tokens})
+                twins = [twin(task, number) for task in tasks]
+                await _measure(bench, journal, key, partial(_rank_all, twins, bench.backend, config))
+            key = Key("bulk", REPROMPT, kind, size, round_)
             one_by_one = partial(_ask_engine, uncached, bench.think_tokens)
             await _measure(bench, journal, key, partial(_lock_step, tasks, uncached, one_by_one))
-        for peer in bench.peers():
-            if peer.ask_all is not None:
-                together = partial(_ask_peer, peer.ask_all, bench.think_tokens)
-                key = Key("bulk", f"{peer.name}, in batches", "titles", size, round_)
-                await _measure(bench, journal, key, partial(_lock_step, tasks, bench.backend, together))
-            await _measure_peer(bench, journal, Key("bulk", peer.name, "titles", size, round_), peer, tasks[0])
-    if uncached is not None:
-        await uncached.aclose()
+            for peer in bench.peers():
+                if peer.ask_all is not None:
+                    together = partial(_ask_peer, peer.ask_all, bench.think_tokens)
+                    key = Key("bulk", f"{peer.name}, in batches", kind, size, round_)
+                    await _measure(bench, journal, key, partial(_lock_step, tasks, bench.backend, together))
+                await _measure_peer(bench, journal, Key("bulk", peer.name, kind, size, round_), peer, tasks[0])
+    await uncached.aclose()
 
 
 async def _rank_all(tasks: Sequence[RankingTask], backend: Backend, config: RankConfig) -> Cost:

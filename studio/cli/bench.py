@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ranker.backends import Backend
     from ranker.bench.peers import Peer
     from ranker.bench.runner import Bench
+    from ranker.bench.workload import Kind
     from ranker.schema import RankingTask
     from trainer.modelcards import ModelCard
 
@@ -43,6 +44,19 @@ def add_parser(commands: Any) -> None:
         type=int,
         help="rankings in flight at once in part bulk (default: 12, on a GPU 256)",
     )
+    parser.add_argument(
+        "--bulk-pools",
+        metavar="KIND:N,...",
+        default="titles:10",
+        help="what is ranked in part bulk: titles or passages, and how many (default: titles:10)",
+    )
+    parser.add_argument(
+        "--method",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="measure only this one of the tables and its variants, such as 'ours, adaptive'; may be given again (default: all)",
+    )
     parser.add_argument("--think-tokens", metavar="T", type=int, default=48, help="budget of a thought (default: 48)")
     parser.add_argument("--tasks", metavar="N", type=int, default=20, help="of part quality (default: 20)")
     parser.add_argument("--gguf", metavar="FILE", type=Path, help="the same model for llama.cpp, if that is installed")
@@ -65,7 +79,8 @@ def bench(arguments: argparse.Namespace) -> int:
     from ranker.bench.runner import journal_path, run_bench
     from trainer.registry import Registry
 
-    parts, sizes = _parts(arguments.only), _sizes(arguments.sizes)
+    parts, sizes, pools = _parts(arguments.only), _sizes(arguments.sizes), _pools(arguments.bulk_pools)
+    _check_methods(arguments.method)
     settings = read_settings(arguments)
     registry = Registry(settings.models_dir)
     card = registry.card(arguments.model)
@@ -74,7 +89,7 @@ def bench(arguments: argparse.Namespace) -> int:
         journal_path(out).unlink(missing_ok=True)
     journal = Journal(journal_path(out))
     backend = registry.load(card.name)
-    plan = _plan(arguments, card, backend, sizes)
+    plan = _plan(arguments, card, backend, sizes, pools)
 
     async def run() -> None:
         try:
@@ -124,7 +139,37 @@ def _sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
-def _plan(arguments: argparse.Namespace, card: "ModelCard", backend: "Backend", sizes: Sequence[int]) -> "Bench":
+def _pools(text: str) -> "Sequence[tuple[Kind, int]]":
+    from ranker.bench.workload import KINDS
+    from ranker.errors import UsageError
+
+    pools: list[tuple[Kind, int]] = []
+    for part in text.split(","):
+        name, _, size = part.strip().partition(":")
+        kind = next((k for k in KINDS if k == name), None)
+        if kind is None:
+            raise UsageError(f"--bulk-pools: {part!r}: give a kind, one of {', '.join(KINDS)}, and a size: titles:10")
+        pools += [(kind, n) for n in _sizes(size)]
+    return pools
+
+
+def _check_methods(names: Sequence[str]) -> None:
+    from ranker.bench.peers import PEERS
+    from ranker.bench.runner import METHODS
+    from ranker.errors import UsageError
+
+    for name in names:
+        if name not in (known := (*METHODS, *PEERS)):
+            raise UsageError(f"--method: {name!r}: choose from {'; '.join(known)}")
+
+
+def _plan(
+    arguments: argparse.Namespace,
+    card: "ModelCard",
+    backend: "Backend",
+    sizes: Sequence[int],
+    pools: "Sequence[tuple[Kind, int]]",
+) -> "Bench":
     """Engines are loaded when they are needed, so that the memory of ours is taken alone."""
     from dataclasses import replace
 
@@ -162,6 +207,8 @@ def _plan(arguments: argparse.Namespace, card: "ModelCard", backend: "Backend", 
         streams=(1, 16, 64, 256) if is_gpu else (1, 8, 16),
         is_gpu=is_gpu,
         bulk_tasks=arguments.bulk_tasks or (256 if is_gpu else 12),
+        bulk_pools=pools,
+        methods=arguments.method,
         quality_tasks=tasks[: arguments.tasks],
         same_tasks=tasks[:20],
         report=lambda what: print(what, file=sys.stderr, flush=True),
@@ -171,13 +218,14 @@ def _plan(arguments: argparse.Namespace, card: "ModelCard", backend: "Backend", 
 def _open_peers(arguments: argparse.Namespace, directory: Path) -> "list[Peer]":
     import torch
 
-    from ranker.bench.peers import open_generate, open_llama_cpp, open_vllm
+    from ranker.bench.peers import GENERATE, LLAMA_CPP, VLLM, open_generate, open_llama_cpp, open_vllm
 
-    return [
-        open_generate(directory),
-        open_llama_cpp(arguments.gguf, torch.get_num_threads()),
-        open_vllm(directory, is_eager=arguments.vllm_eager),
-    ]
+    openers: dict[str, Callable[[], Peer]] = {
+        GENERATE: lambda: open_generate(directory),
+        LLAMA_CPP: lambda: open_llama_cpp(arguments.gguf, torch.get_num_threads()),
+        VLLM: lambda: open_vllm(directory, is_eager=arguments.vllm_eager),
+    }
+    return [opener() for name, opener in openers.items() if not arguments.method or name in arguments.method]
 
 
 def _setting(arguments: argparse.Namespace, card: "ModelCard") -> dict[str, Any]:

@@ -48,7 +48,7 @@ def make_bench(reported: list[str]) -> Bench:
         rounds=2,
         sizes=(4, 20),
         bulk_tasks=3,
-        bulk_size=4,
+        bulk_pools=(("titles", 4), ("passages", 3)),
         quality_tasks=answered_tasks(),
         same_tasks=answered_tasks(),
         report=reported.append,
@@ -60,6 +60,16 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
     path, reported = tmp_path_factory.mktemp("bench") / "bench.journal.jsonl", list[str]()
     asyncio.run(run_bench(make_bench(reported), Journal(path), ("live", "bulk", "quality")))
     return path, reported
+
+
+def test_one_method_is_measured_alone_with_its_variants(tmp_path: Path) -> None:
+    reported, journal = list[str](), Journal(tmp_path / "bench.journal.jsonl")
+    bench = replace(make_bench(reported), methods=["ours, adaptive", "slow"])
+    asyncio.run(run_bench(bench, journal, ("live", "bulk")))
+    live, bulk = ({m.method for m in journal if m.part == part and m.cost} for part in ("live", "bulk"))
+    assert live == {"ours, adaptive", "ours, adaptive, one look", "ours, adaptive, nothing guessed", "slow"}
+    assert bulk == {"ours, adaptive", "slow", "slow, in batches"}
+    assert {(m.kind, m.size) for m in journal if m.part == "bulk"} == {("titles", 4), ("passages", 3)}
 
 
 def test_a_run_that_was_stopped_goes_on(measured: tuple[Path, list[str]]) -> None:
