@@ -107,7 +107,7 @@ def _add_actions(router: APIRouter, context: Context) -> None:
         return {
             "words": describe_plan(plan),
             "fits": plan.fits,
-            "memory_bytes": plan.estimate.memory.total,
+            "memory_bytes": plan.needed_bytes,
             "memory": plan.estimate.memory._asdict(),
             "available_bytes": plan.available_bytes,
             "optimizer_steps": plan.estimate.optimizer_steps,

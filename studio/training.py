@@ -4,6 +4,7 @@ The job's own files are the interface to its process, which outlives the studio:
 as they are. What is learnt from comes straight out of the store (`studio.jobmaterial`).
 """
 
+import logging
 import subprocess
 import tempfile
 import threading
@@ -26,11 +27,15 @@ from trainer.config import JobConfig, make_config, overlay
 from trainer.estimate import JobEstimate, estimate_job, read_shape
 from trainer.examples import make_training_examples
 from trainer.jobs import ACTIVE, Job, Jobs, JobState, JobStatus, describe_resume
+from trainer.memory import check_memory
 from trainer.modelcards import ModelCard
 from trainer.orders import tiers_of_labels
 from trainer.registry import Registry
 
+log = logging.getLogger(__name__)
+
 SAMPLED_EXAMPLES: Final = 48
+_THIS_MACHINE: Final = "this machine"
 PLACEHOLDER: Final = {"tasks": ["from the store"]}
 
 
@@ -52,11 +57,22 @@ class Plan(NamedTuple):
     """Corrections that are kept for measuring."""
     estimate: JobEstimate
     available_bytes: int
+    where: str
+    """What has them: the GPU, or this machine."""
     model: str
 
     @property
+    def num_sharing(self) -> int:
+        """Processes that need as much of the same memory."""
+        return self.config.num_processes if self.where == _THIS_MACHINE else 1
+
+    @property
+    def needed_bytes(self) -> int:
+        return self.num_sharing * self.estimate.memory.total
+
+    @property
     def fits(self) -> bool:
-        return self.estimate.memory.total <= self.available_bytes
+        return self.needed_bytes <= self.available_bytes
 
 
 class Training:
@@ -107,9 +123,8 @@ class Training:
             is_on_gpu=_has_gpu(),
             seconds_per_weight=self._seconds_per_weight(config),
         )
-        available = psutil.virtual_memory().available
         model = config.model or self._registry.default_name()
-        return Plan(config, sample, len(found.held_out_corrections), estimate, available, model)
+        return Plan(config, sample, len(found.held_out_corrections), estimate, *free_memory(), model)
 
     def start(self, request: JobRequest) -> JobStatus:
         """Write the material down, and start the job (or queue it, if another one has the device).
@@ -325,11 +340,27 @@ def _has_gpu() -> bool:
     return Path("/dev/nvidia0").exists()
 
 
+def free_memory() -> tuple[int, str]:
+    """Bytes that a job could take now, and what has them: the first GPU if there is one that says so, else this machine.
+
+    The driver's own tool is asked: PyTorch would take some of a GPU's memory for this process, and keep it.
+    """
+    if _has_gpu():
+        query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+        try:
+            said = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout  # noqa: S603  (an argument list; no shell)
+            return int(said.split()[0]) << 20, "the GPU"
+        except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+            log.info("nvidia-smi does not say how much memory is free on the GPU")
+    return psutil.virtual_memory().available, _THIS_MACHINE
+
+
 def describe_plan(plan: Plan) -> str:
     """The estimate in words: what a person reads before the start."""
     estimate, sample = plan.estimate, plan.sample
-    num_sharing = 1 if _has_gpu() else plan.config.num_processes
-    memory = f"Needs about {num_sharing * estimate.memory.total / 1e9:.1f} GB; this machine has {plan.available_bytes / 1e9:.1f} GB free."
+    needs = check_memory(
+        estimate.memory, plan.available_bytes, where=plan.where, is_ignored=True, num_sharing=plan.num_sharing
+    )
     basis = (
         "as an earlier job of this kind took here" if estimate.is_from_earlier_job else "rough, by this machine’s speed"
     )
@@ -341,7 +372,7 @@ def describe_plan(plan: Plan) -> str:
         f"{sample.num_tasks:,} tasks; {sample.num_corrections:,} corrections, "
         f"{plan.num_held_out:,} of them held out for measuring."
     )
-    return f"{memory} {work} {data}"
+    return f"{needs[0].upper()}{needs[1:]}. {work} {data}"
 
 
 def _duration(seconds: float) -> str:

@@ -91,6 +91,30 @@ def test_a_plan_says_what_a_job_would_need_and_writes_nothing(context: Context, 
 
 
 @pytest.mark.parametrize(
+    ("script", "begins"),
+    [
+        ("echo 640\necho 81920", "Needs about 0.7 GB; the GPU has 0.7 GB free."),
+        ("exit 9", "Needs about 0.7 GB; this machine has "),
+    ],
+)
+def test_a_plan_compares_with_the_memory_that_the_job_will_take(
+    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, begins: str
+) -> None:
+    """The first GPU's where there is one whose driver answers, and then not once for each process."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("studio.training._has_gpu", lambda: True)
+    plan = training.plan(request())
+    assert describe_plan(plan).startswith(begins)
+    assert plan.needed_bytes == plan.estimate.memory.total
+    shared = plan._replace(config=plan.config.model_copy(update={"num_processes": 3}))
+    assert shared.needed_bytes == (1 if "the GPU" in begins else 3) * plan.needed_bytes
+    assert not shared._replace(available_bytes=shared.needed_bytes - 1).fits
+
+
+@pytest.mark.parametrize(
     ("asked", "said"),
     [
         (request({"steps": 3}), "job: steps: '3': no such field"),
