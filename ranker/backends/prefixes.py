@@ -4,7 +4,7 @@ Of a text only what stands behind another kept one is kept: a thought behind its
 Whoever uses a text uses what it stands behind, so that the least recently used has nothing behind it.
 
 A chain of calls asks for the same prefix again and again. Where more chains run than prefixes fit, each would push out what the next
-one asks for; `has_room` says whether another text would.
+one asks for; `make_room` says whether another text would. Ours.
 """
 
 from collections import OrderedDict
@@ -123,6 +123,7 @@ class PrefixCache:
     def clear(self) -> None:
         self._kept.clear()
         self._ids.clear()
+        self._ages.clear()
         self._bytes = 0
 
     def _line(self, text: str) -> Iterator[tuple[str, _Kept]]:

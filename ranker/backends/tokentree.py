@@ -52,9 +52,10 @@ def lay_out_tree(continuations: Sequence[Sequence[int]]) -> TreeLine:
     edges, paths = list[tuple[int, int]](), [list[int]() for _ in continuations]
     nodes, path = list[int](), list[int]()
     before: Sequence[int] = ()
-    for index in sorted(
+    alike = sorted(
         range(len(continuations)), key=lambda i: tuple(continuations[i])
-    ):  # neighbours have most in common
+    )  # what has most in common is neighbours
+    for index in alike:
         own = continuations[index]
         shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, own, strict=False)))
         for left in nodes[shared:]:
