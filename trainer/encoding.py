@@ -24,8 +24,8 @@ class ScoredText(NamedTuple):
 
     @property
     def num_tokens(self) -> int:
-        """Of the prompt and all continuations."""
-        return len(self.prompt_ids) + sum(map(len, self.continuation_ids))
+        """That are read: of the prompt, and of each continuation all but the last, whose probability needs what stands before it."""
+        return len(self.prompt_ids) + sum(len(ids) - 1 for ids in self.continuation_ids)
 
 
 class TitleRow(NamedTuple):
@@ -43,7 +43,7 @@ class TitleRow(NamedTuple):
 
     @property
     def num_tokens(self) -> int:
-        """Of everything."""
+        """That are read of all texts."""
         return sum(text.num_tokens for text in self.texts)
 
 

@@ -13,7 +13,7 @@ from ranker.backends.local import load_local
 from ranker.elimination import AnswerFormat, RankConfig, rank
 from ranker.prompts import close_thought
 from ranker.schema import Candidate, Domain, Mode, RankingTask
-from trainer.encoding import Encoder
+from trainer.encoding import Encoder, ScoredText, TitleRow
 from trainer.examples import TrainingExample
 from trainer.loading import keep_inputs
 from trainer.orders import grade_exclusions
@@ -110,6 +110,17 @@ def test_a_batch_is_laid_in_rows_as_long_as_its_longest_decision(toy) -> None:
     num_rows, width = packed.input_ids.shape
     assert width == max(row.num_tokens for row in rows)
     assert num_rows <= len(rows) and tree_mask(packed.prompts, packed.titles).shape == (num_rows, 1, width, width)
+
+
+def test_a_titles_last_token_is_predicted_and_not_read() -> None:
+    text = ScoredText([1, 2, 3], [[4], [5, 6, 7], [5, 8]])
+    packed = pack_titles([TitleRow([text], [1.0, 1.0, 1.0], example(("a", "b", "c")))])
+    assert packed.input_ids.flatten().tolist() == [1, 2, 3, 5, 6, 5]
+    assert packed.position_ids.flatten().tolist() == [0, 1, 2, 3, 4, 3]
+    assert packed.titles.flatten().tolist() == [-1, -1, -1, 1, 1, 2]
+    assert (packed.targets.tolist(), packed.owners.tolist()) == ([4, 5, 6, 7, 5, 8], [0, 1, 1, 1, 2, 2])
+    assert packed.sources.tolist() == [2, 2, 3, 4, 2, 5]
+    assert (packed.piece_sizes, text.num_tokens) == ([3, 0, 2, 1], 6)
 
 
 def test_adapters_in_bfloat16_say_and_learn_what_they_do_in_float32(toy, toy_model_dir: Path) -> None:
