@@ -73,14 +73,6 @@ class Placed:
         return len(self.ids) - self.start + len(self.line.ids)
 
 
-def columns_of(batch: Sequence[Placed]) -> int:
-    """That rows need for calls which start together: lines are padded to the longest one, behind the head and behind the prefix."""
-    length = max(p.num_behind for p in batch)
-    new = [(len(p.head_ids), len(p.prefix_ids)) for p in batch if p.is_new]
-    longest = max((head for head, _ in new), default=0) + max((whole - head for head, whole in new), default=0)
-    return max(longest, *(max(p.room, p.start + length) for p in batch))
-
-
 @dataclass(kw_only=True, eq=False)
 class Row:
     """A running generation. `ids`: prompt and completion; keys and values cover the first `length` of them."""

@@ -32,7 +32,7 @@ from typing import Any
 import torch
 
 from ranker.backends.base import LIVE, Chunk, Finish, GenerateRequest, Prompt, ScoreRequest, Scores, Usage, too_long
-from ranker.backends.calls import Job, Placed, Row, columns_of
+from ranker.backends.calls import Job, Placed, Row
 from ranker.backends.forward import Forward, TransformersForward, extend_rows
 from ranker.backends.kv import KeyValueRows
 from ranker.backends.limits import EngineLimits
@@ -40,12 +40,12 @@ from ranker.backends.lookup import Lookup
 from ranker.backends.prefixes import PrefixCache
 from ranker.backends.stops import end_of_stop
 from ranker.backends.tokentree import NO_LINE, lay_out_tree
+from ranker.backends.waiting import Waiting, columns_of
 from ranker.errors import BackendError
 
 _CLOSED = "engine: closed: load the model again"
 _LOGIT_ROWS, _LOGIT_ROWS_GPU = 256, 2048  # positions whose full-vocabulary logits are held at once
 _MAX_TEXTS = 4096  # continuations whose ids are remembered
-_START_TOKENS = 8192  # padded tokens of one batch of starts
 _LEAST_GUESSED, _MOST_GUESSED = 2, 6  # tokens of a guess that is worth a longer pass
 
 
@@ -70,9 +70,8 @@ class Engine:
         self._prefixes = PrefixCache(limits.prefix_bytes, self._needed)
         self._text_ids: dict[str, list[int]] = {}
         self._running: list[Row] = []
-        self._waiting: list[Job] = []
+        self._waiting = Waiting(limits, self._prefixes, self._rows, self._place)
         self._numbers = itertools.count()
-        self._steps_waited = 0  # for company, by the bulk calls that wait now
         self._driver: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -92,7 +91,7 @@ class Engine:
         job = Job(request=request, number=number, age=age, suffix_ids=self._ids(prompt.suffix))
         if isinstance(request, GenerateRequest):
             job.num_tokens = len(self._prefix_ids(job)) + len(job.suffix_ids) + request.max_tokens
-        self._waiting.append(job)
+        self._waiting.add(job)
         return job
 
     def _fail_outstanding(self, driver: asyncio.Task[None]) -> None:
@@ -105,7 +104,7 @@ class Engine:
         )
 
     def _turn_away(self, error: BackendError) -> None:
-        for job in [*(row.job for row in self._running), *self._waiting]:
+        for job in [*(row.job for row in self._running), *self._waiting.jobs]:
             job.results.put_nowait(error)
         self._running.clear()
         self._waiting.clear()
@@ -122,7 +121,7 @@ class Engine:
     # ---- the loop ----------------------------------------------------------------------------------------------------
 
     async def _drive(self) -> None:
-        while self._waiting or self._running:
+        while self._waiting.jobs or self._running:
             with torch.inference_mode():  # never across an await: the mode belongs to the thread
                 self._prefixes.next_step()
                 self._drop_withdrawn()
@@ -133,106 +132,28 @@ class Engine:
                 await asyncio.sleep(0)
 
     def _drop_withdrawn(self) -> None:
-        self._waiting = [job for job in self._waiting if not job.is_withdrawn]
+        self._waiting.drop_withdrawn()
         self._release_ended(0)
 
     def _admit(self) -> None:
-        """Start what waits, in order of priority; while somebody watches, one batch between two tokens."""
-        if self._waits_for_company():
+        """Start what waits; while somebody watches, one batch between two tokens."""
+        if self._waiting.expects_company(self._running):
             return
         is_watched = any(row.request.priority == LIVE for row in self._running)
         is_idle = not self._running
-        while batch := self._next_batch(is_idle=is_idle):
+        while batch := self._waiting.next_batch(self._running, is_idle=is_idle):
             is_idle = False
             if isinstance(batch[0].job.request, ScoreRequest):
                 self._score(batch)
-                self._steps_waited = self._limits.start_patience  # who got a score asks again, and has waited already
+                self._waiting.has_waited()  # who got a score asks again
             else:
                 self._prefill(batch)
             if is_watched:
                 return
 
-    def _waits_for_company(self) -> bool:
-        """Whether what waits is to be started together with what comes in the next few steps."""
-        is_worth_it = (
-            self._running
-            and 0 < len(self._waiting) < self._limits.start_rows
-            and all(job.request.priority > LIVE for job in self._waiting)
-            and self._steps_waited < self._limits.start_patience
-        )
-        self._steps_waited = self._steps_waited + 1 if is_worth_it else 0
-        return bool(is_worth_it)
-
-    def _next_batch(self, *, is_idle: bool) -> list[Placed]:
-        """The calls to start next: of one kind, and none that would profit from what another one computes.
-
-        In it, those whose prefix has to be computed come first, and of these those with a new head. `is_idle`: nothing runs and
-        nothing was started, so that one has to be.
-        """
-        batch: list[Placed] = []
-        left: list[Job] = []  # of the other kind, or without room: for the next batch
-        self._waiting.sort(key=lambda job: (job.request.priority, job.age, job.number))
-        is_crowded = False  # then what is kept goes on alone
-        for index, job in enumerate(self._waiting):
-            if len(batch) == self._limits.start_rows:
-                left += self._waiting[index:]
-                break
-            is_other = bool(batch) and type(job.request) is not type(batch[0].job.request)
-            waits = is_crowded and not self._prefixes.length(job.request.prompt.prefix)
-            if is_other or waits or not self._has_row(job, len(batch)):
-                left.append(job)
-                continue
-            try:
-                placed = self._place(job)
-            except BackendError as error:
-                job.results.put_nowait(error)
-                continue
-            if batch and not self._goes_with(placed, batch):
-                left += self._waiting[index:]
-                break
-            if self._crowds_out(placed, batch) and (batch or not is_idle):
-                left.append(job)
-                is_crowded = True
-                continue
-            batch.append(placed)
-        self._waiting = left
-        return sorted(batch, key=lambda placed: (not placed.is_new, not placed.has_new_head))
-
-    def _crowds_out(self, placed: Placed, batch: Sequence[Placed]) -> bool:
-        """Whether the call's prefix would take the place of one that another ranking will ask for again. Nobody who watches waits."""
-        job = placed.job
-        if not placed.is_new or job.request.priority == LIVE:
-            return False
-        num_new = sum(max(p.job.num_tokens, len(p.prefix_ids)) for p in (*batch, placed) if p.is_new)
-        kept = self._prefixes.length
-        num_coming = sum(row.job.num_tokens - kept(row.request.prompt.prefix) for row in self._running)
-        token_bytes = self._rows.bytes_per_token
-        return not self._prefixes.make_room(num_new * token_bytes, num_coming * token_bytes, job.age)
-
     def _needed(self) -> Iterator[str]:
         """The prefixes of what runs, which is asked for again when it has ended."""
         return (row.request.prompt.prefix for row in self._running)
-
-    def _has_row(self, job: Job, num_starting: int) -> bool:
-        request, num_rows = job.request, len(self._running) + num_starting
-        if isinstance(request, ScoreRequest) or not num_rows:
-            return True
-        rows = self._limits.max_rows + (self._limits.live_rows if request.priority == LIVE else 0)
-        needed_bytes = max(self._rows.capacity, job.num_tokens) * self._rows.bytes_per_token
-        return num_rows < min(rows, self._limits.row_bytes // needed_bytes)
-
-    def _goes_with(self, placed: Placed, batch: Sequence[Placed]) -> bool:
-        prompt = placed.job.request.prompt
-        if placed.is_new and any(p.job.request.prompt.prefix == prompt.prefix for p in batch):
-            return False
-        if placed.has_new_head and any(
-            p.has_new_head and p.job.request.prompt.head_text == prompt.head_text for p in batch
-        ):
-            return False
-        together = (*batch, placed)
-        length = max(len(p.ids) - p.cached + len(p.line.ids) for p in together)
-        is_small, num_running = len(together) * length <= _START_TOKENS, len(self._running)
-        return is_small and num_running + len(together) <= self._rows.rows_at(columns_of(together), num_running)
 
     # ---- generation --------------------------------------------------------------------------------------------------
 
