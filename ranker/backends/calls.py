@@ -18,9 +18,9 @@ class Job:
     """A call that waits or runs."""
 
     request: GenerateRequest | ScoreRequest
-    number: int
+    number: int = 0
     """In the order in which calls came."""
-    age: int
+    age: int = 0
     """The number of the first call with its head: the older a ranking is, the sooner its calls are started."""
     num_tokens: int = 0  # room that a generation needs in its row
     prefix_ids: Sequence[int] = ()  # as tokenised, if that was necessary

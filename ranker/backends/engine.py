@@ -5,9 +5,8 @@ ask the next question before the next step: with the same requests in the same o
 
 Prefix cache. A prompt's prefix is always computed by itself and kept (least recently used go first), and so is everything
 that a finished generation computed, under its text. A later prompt whose prefix is that text goes on from there. A prefix that
-names its head is computed in two pieces, so that other prefixes with that head go on from there. What has such a prefix goes before
-what needs a new one, and a new one waits where it would push out those that the running rankings will ask for again. The ids of
-that text are remembered apart from what was computed for them (a sampled text need not tokenise to the ids that were
+names its head is computed in two pieces, so that other prefixes with that head go on from there. A new prefix waits where it would
+push out those that running rankings will ask for again (`ranker.backends.waiting`). The ids of a text are remembered apart from what was computed for them (a sampled text need not tokenise to the ids that were
 sampled), so a cached and an uncached run see the same ids in the same pieces.
 
 Guesses. On a CPU a pass over a few tokens takes little more than a pass over one. Where few rows run, what is likely to come (see
@@ -71,7 +70,6 @@ class Engine:
         self._text_ids: dict[str, list[int]] = {}
         self._running: list[Row] = []
         self._waiting = Waiting(limits, self._prefixes, self._rows, self._place)
-        self._numbers = itertools.count()
         self._driver: asyncio.Task[None] | None = None
         self._is_closed = False
 
@@ -86,9 +84,7 @@ class Engine:
             self._waiting.clear()
             self._driver = asyncio.get_running_loop().create_task(self._drive())
             self._driver.add_done_callback(self._fail_outstanding)
-        number, prompt = next(self._numbers), request.prompt
-        age = self._prefixes.age(prompt.head_text or prompt.prefix, number)
-        job = Job(request=request, number=number, age=age, suffix_ids=self._ids(prompt.suffix))
+        job = Job(request=request, suffix_ids=self._ids(request.prompt.suffix))
         if isinstance(request, GenerateRequest):
             job.num_tokens = len(self._prefix_ids(job)) + len(job.suffix_ids) + request.max_tokens
         self._waiting.add(job)

@@ -41,7 +41,6 @@ class PrefixCache:
         self._max_bytes, self._needed, self._bytes = max_bytes, needed, 0
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._ids: OrderedDict[str, tuple[int, ...]] = OrderedDict()
-        self._ages: OrderedDict[str, int] = OrderedDict()
         self._step = 0
 
     def length(self, text: str) -> int:
@@ -55,13 +54,6 @@ class PrefixCache:
             pieces.append(kept.key_values[:, :, :, : max(0, length - kept.num_behind)])
             length = min(length, kept.num_behind)
         return pieces[::-1]
-
-    def age(self, text: str, number: int) -> int:
-        """The number of the first call of the chain that `text` stands for, where `number` is that of this one."""
-        age = self._ages.setdefault(text, number) if text else number
-        if len(self._ages) > _MAX_TEXTS:
-            self._ages.popitem(last=False)
-        return age
 
     def ids(self, text: str) -> tuple[int, ...] | None:
         return self._ids.get(text)
@@ -123,7 +115,6 @@ class PrefixCache:
     def clear(self) -> None:
         self._kept.clear()
         self._ids.clear()
-        self._ages.clear()
         self._bytes = 0
 
     def _line(self, text: str) -> Iterator[tuple[str, _Kept]]:

@@ -4,6 +4,8 @@ In order of priority, and of these the oldest ranking first, so that rankings en
 their prefixes at once. On a GPU, where a pass over many costs hardly more than one over few, together. Ours.
 """
 
+import itertools
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from ranker.backends.limits import EngineLimits
     from ranker.backends.prefixes import PrefixCache
 
+_MAX_AGES: Final = 1024
 _START_TOKENS: Final = 8192  # padded tokens of one batch of starts
 
 
@@ -28,9 +31,18 @@ class Waiting:
         """`place`: looks up what is kept of a call's prompt; raises BackendError if it cannot be computed."""
         self._limits, self._prefixes, self._rows, self._place = limits, prefixes, rows, place
         self.jobs: list[Job] = []
+        self._numbers = itertools.count()
+        self._ages: OrderedDict[str, int] = OrderedDict()  # of the heads, or prefixes, that rankings begin with
         self._steps_waited = 0  # for company, by the bulk calls that wait now
 
     def add(self, job: "Job") -> None:
+        """The last of all calls so far, but as old as the ranking that it belongs to."""
+        job.number = next(self._numbers)
+        prompt = job.request.prompt
+        beginning = prompt.head_text or prompt.prefix
+        job.age = self._ages.setdefault(beginning, job.number) if beginning else job.number
+        if len(self._ages) > _MAX_AGES:
+            self._ages.popitem(last=False)
         self.jobs.append(job)
 
     def clear(self) -> None:
