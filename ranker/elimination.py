@@ -38,6 +38,7 @@ from ranker.prompts import ADAPTIVE_VERSION, BLOCK_VERSION, PROMPT_VERSION
 from ranker.schema import Ask, Decider, EliminationStep, Mode, Outcome, RankingTask, RankingTrace, Totals, make_ranking
 
 __all__ = [
+    "IN_FLIGHT",
     "MODES",
     "AnswerFormat",
     "Guide",
@@ -59,6 +60,9 @@ __all__ = [
 
 MODES: Final = (Mode.ITERATIVE, Mode.DIRECT, Mode.FIXED_BLOCK, Mode.ADAPTIVE, Mode.FIRST_TOKEN)
 """The modes, in the order in which they are offered."""
+
+IN_FLIGHT: Final = 32
+"""Rankings of bulk work that go on at once. Each decodes for a part of its time only, and a pass over many rows costs less a row."""
 
 _DECIDERS: Final[Mapping[Mode, Callable[[], Decide]]] = {
     Mode.ITERATIVE: lambda: exclude_one,
@@ -189,7 +193,7 @@ async def rank_tasks(
     backend: Backend,
     config: RankConfig,
     *,
-    max_in_flight: int = 16,
+    max_in_flight: int = IN_FLIGHT,
     guide: Guide | None = None,
 ) -> AsyncIterator[RankingTrace]:
     """Rank many tasks, `max_in_flight` at a time, each as its own chain; yields traces in order of completion.

@@ -9,7 +9,7 @@ from pathlib import Path
 from ranker.backends import Backend
 from ranker.baselines import BASELINES, make_baseline
 from ranker.datasets import load_tasks
-from ranker.elimination import MODES, AnswerFormat, RankConfig
+from ranker.elimination import IN_FLIGHT, MODES, AnswerFormat, RankConfig
 from ranker.errors import UsageError
 from ranker.evaluation import (
     PRESETS,
@@ -73,7 +73,7 @@ class EvaluationRequest(Record):
     depth: int | None = None
     against: str = "random"
     compare: tuple[tuple[str, str], ...] = ()
-    max_in_flight: int = 16
+    max_in_flight: int = IN_FLIGHT
 
 
 Opened = dict[tuple[str, str | None], EvaluationSet]

@@ -168,6 +168,7 @@ class EliminationTrainer(HasCritic, HasReference, Notes, AsideCheckpoints, Train
         self._rows, self._scale, self._is_whole = rows, scale, is_whole
         self._normalisation, self._lot, self._rollouts_path, self._trunk = normalisation, lot, rollouts_path, trunk
         self._rollout, self._episodes = -1, dict[int, Episodes]()
+        self._at_start = dict[int, torch.Tensor]()
         self.remember_start()
         self.add_critic()
 
@@ -195,9 +196,7 @@ class EliminationTrainer(HasCritic, HasReference, Notes, AsideCheckpoints, Train
             packed = pack_titles([self._rows[number] for number in batch]).to(self.accelerator.device)
             with torch.no_grad():
                 scores, states = read_titles(model, packed, self._trunk)
-                values = self.value_head(states)
-                with self.as_reference():
-                    reference, _ = read_titles(model, packed, self._trunk)
+                values, reference = self.value_head(states), self._score_at_start(model, batch)
             draws = [Draw(rollout, number) for number in batch]
             mine += zip(batch, self._go_through(draws, scores, reference, values), strict=True)
         model.train(was_training)
@@ -208,6 +207,15 @@ class EliminationTrainer(HasCritic, HasReference, Notes, AsideCheckpoints, Train
             lines = [self._line(number, self._episodes[number]) for number in members[:ROLLOUTS_PER_STEP]]
             with self._rollouts_path.open("a", encoding="utf-8") as rollouts:
                 rollouts.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+    def _score_at_start(self, model: Any, numbers: Sequence[int]) -> torch.Tensor:
+        """(N,): what the reference policy says of the rows' candidates; it stays as it is, so a row that comes again is remembered."""
+        if new := [number for number in numbers if number not in self._at_start]:
+            packed = pack_titles([self._rows[number] for number in new]).to(self.accelerator.device)
+            with self.as_reference():
+                scores, _ = read_titles(model, packed, self._trunk)
+            self._at_start |= zip(new, scores.float().cpu().split(packed.pool_sizes), strict=True)
+        return torch.cat([self._at_start[number] for number in numbers]).to(self.accelerator.device)
 
     def _go_through(
         self, draws: Sequence[Draw], scores: torch.Tensor, reference: torch.Tensor, values: torch.Tensor

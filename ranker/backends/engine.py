@@ -129,7 +129,7 @@ class Engine:
 
     def _drop_withdrawn(self) -> None:
         self._waiting.drop_withdrawn()
-        self._release_ended(0)
+        self._release_ended()
 
     def _admit(self) -> None:
         """Start what waits; while somebody watches, one batch between two tokens."""
@@ -155,16 +155,16 @@ class Engine:
 
     def _prefill(self, batch: Sequence[Placed]) -> None:
         hidden = self._compute_prompts(batch)
-        first = len(self._running)
         last = torch.tensor([len(p.ids) - p.start - 1 for p in batch], device=self._device)
         logits = self._forward.logits(hidden[torch.arange(len(batch), device=self._device), last])
+        rows: list[Row] = []
         for placed in batch:
             request = placed.job.request
             assert isinstance(request, GenerateRequest)
             generator = None
             if request.temperature > 0:
                 generator = torch.Generator(self._device).manual_seed(request.seed)
-            self._running.append(
+            rows.append(
                 Row(
                     job=placed.job,
                     request=request,
@@ -176,30 +176,44 @@ class Engine:
                     lookup=Lookup(placed.ids) if generator is None else None,
                 )
             )
-        self._accept_all(first, logits)
+        self._running += rows
+        self._accept_all(rows, logits)
 
     def _decode_step(self) -> None:
-        """One token for every running row, or several where a guess proves right."""
-        rows = self._running
+        """One token for every row whose turn it is, or several where a guess proves right."""
+        rows = self._running[: self._num_in_turn()]
         room = self._limits.pass_tokens // len(rows) - 1
         guesses = [row.guess(min(room, _MOST_GUESSED)) for row in rows] if room >= _LEAST_GUESSED else []
-        if any(guesses) and self._fits(guesses):
-            self._check(guesses)
+        if any(guesses) and self._fits(rows, guesses):
+            self._check(rows, guesses)
             return
         ids, positions = torch.tensor([[row.ids[-1] for row in rows], [row.length for row in rows]]).to(self._device)
         end = max(row.length for row in rows) + 1
         hidden = self._forward.step(ids, positions, end, self._rows, is_ragged=len(rows) > 1)
         for row in rows:
             row.length += 1
-        self._accept_all(0, self._forward.logits(hidden))
+        self._accept_all(rows, self._forward.logits(hidden))
 
-    def _fits(self, guesses: Sequence[list[int]]) -> bool:
+    def _num_in_turn(self) -> int:
+        """How many of the first rows decode now: all, or those that are watched and not many beside them, whose places change for that."""
+        rows = self._running
+        watched = [index for index, row in enumerate(rows) if row.request.priority == LIVE]
+        most = max(len(watched), self._limits.watched_rows)
+        if not watched or most >= len(rows):
+            return len(rows)
+        others = (index for index in range(most) if rows[index].request.priority > LIVE)
+        for behind in (index for index in watched if index >= most):
+            index = next(others)
+            self._rows.swap(index, behind, rows[index].length, rows[behind].length)
+            rows[index], rows[behind] = rows[behind], rows[index]
+        return most
+
+    def _fits(self, rows: Sequence[Row], guesses: Sequence[list[int]]) -> bool:
         """Whether the longest guess has room behind the longest row."""
-        return max(row.length for row in self._running) + 1 + max(map(len, guesses)) <= self._rows.capacity
+        return max(row.length for row in rows) + 1 + max(map(len, guesses)) <= self._rows.capacity
 
-    def _check(self, guesses: Sequence[list[int]]) -> None:
+    def _check(self, rows: Sequence[Row], guesses: Sequence[list[int]]) -> None:
         """A pass over each row's last token and its guess; what the model would have written too is accepted, and one token more."""
-        rows = list(self._running)
         lines = [[row.ids[-1], *guess] for row, guess in zip(rows, guesses, strict=True)]
         hidden = extend_rows(
             self._forward, self._rows, 0, [(row.length, line, NO_LINE) for row, line in zip(rows, lines, strict=True)]
@@ -213,14 +227,13 @@ class Engine:
                 self._accept(row, token_id)
                 if token_id != guessed or row.job.is_withdrawn:
                     break
-        self._release_ended(0)
+        self._release_ended()
 
-    def _accept_all(self, first: int, logits: torch.Tensor) -> None:
-        """Sample a token for each of the running rows from `first` on, from (B, V) logits, and free those that end."""
-        rows = self._running[first:]
+    def _accept_all(self, rows: Sequence[Row], logits: torch.Tensor) -> None:
+        """Sample a token for each of the rows, from (B, V) logits, and free those that end."""
         for row, token_id in zip(rows, self._sample(rows, logits), strict=True):
             self._accept(row, token_id)
-        self._release_ended(first)
+        self._release_ended()
 
     def _sample(self, rows: Sequence[Row], logits: torch.Tensor) -> list[int]:
         """The next ids from (B, V) logits: the arg max, or a draw at the request's temperature. Waits for the device once."""
@@ -261,9 +274,9 @@ class Engine:
         row.job.results.put_nowait(Chunk(piece, finish, usage))
         row.job.is_withdrawn = True
 
-    def _release_ended(self, first: int) -> None:
-        """Free those of the running rows from `first` on that have ended or were withdrawn."""
-        for index in reversed(range(first, len(self._running))):
+    def _release_ended(self) -> None:
+        """Free the running rows that have ended or were withdrawn."""
+        for index in reversed(range(len(self._running))):
             if self._running[index].job.is_withdrawn:
                 self._release(index)
 

@@ -95,6 +95,12 @@ class KeyValueRows:
         """Move the first `length` tokens from one row to another."""
         self.data[:, :, target, :, :length] = self.data[:, :, source, :, :length]
 
+    def swap(self, one: int, other: int, one_length: int, other_length: int) -> None:
+        """Exchange the first tokens of two rows."""
+        kept = self.read(one, 0, one_length)
+        self.move(other, one, other_length)
+        self.write(other, (kept,))
+
 
 class FirstRows(Cache):  # type: ignore[misc]
     """For one forward pass over B neighbouring rows from `first` on, whose tokens go to `columns` (B, L) of them."""

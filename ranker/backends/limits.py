@@ -20,6 +20,9 @@ class EngineLimits:
 
     max_rows: int = 16
     """Sequences that decode together."""
+    watched_rows: int = 16
+    """While somebody watches, no more than so many decode together (but all that are watched do), so that their tokens come soon; the others
+    wait with what they have computed."""
     live_rows: int = 4
     """Rows beyond `max_rows` that only requests of priority 0 may take, so that a watched ranking never waits for bulk."""
     start_rows: int = 1
@@ -44,12 +47,14 @@ def default_limits() -> EngineLimits:
     if not torch.cuda.is_available():
         share = psutil.virtual_memory().available // _PREFIX_SHARE
         return EngineLimits(
+            max_rows=32,
             pass_tokens=4 if product_dtype() is torch.float32 else 24,
             prefix_bytes=min(max(share, _LEAST_PREFIX_BYTES), _MOST_PREFIX_BYTES),
         )
     free, _ = torch.cuda.mem_get_info()
     return EngineLimits(
         max_rows=256,
+        watched_rows=256,
         live_rows=16,
         start_rows=32,
         start_patience=8,

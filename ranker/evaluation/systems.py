@@ -15,6 +15,7 @@ from ranker.backends.base import Backend
 from ranker.baselines import Baseline, without_relevance
 from ranker.baselines.words import FirstStage
 from ranker.elimination import (
+    IN_FLIGHT,
     AnswerFormat,
     Guide,
     RankConfig,
@@ -123,7 +124,7 @@ class ModelSystem:
         model_sha256: str | None = None,
         stop_early: bool = False,
         depth: int | None = None,
-        max_in_flight: int = 16,
+        max_in_flight: int = IN_FLIGHT,
         guide: Guide | None = None,
         guide_options: Mapping[str, Any] | None = None,
         trained_on: Sequence[str] = (),
@@ -227,7 +228,7 @@ class MethodSystem:
         model: str,
         model_sha256: str | None = None,
         depth: int | None = None,
-        max_in_flight: int = 16,
+        max_in_flight: int = IN_FLIGHT,
     ) -> None:
         """Arguments as those of `ModelSystem`; `method` is a name of `METHODS`."""
         self._backend, self._method = backend, method

@@ -25,7 +25,7 @@ _DEFAULTS = {
     "against": "random",
     "tables": "md",
     "answer": "auto",
-    "batch": 16,
+    "batch": 32,
     "engine": "local",
     "workers": 2,
     "gpus_per_worker": 0.0,
@@ -121,7 +121,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", metavar="SYSTEM", default=_DEFAULTS["against"], help="test all against it")
     parser.add_argument("--compare", metavar="A:B,...", help="test these pairs too")
     parser.add_argument(
-        "--batch", metavar="N", type=int, default=_DEFAULTS["batch"], help="tasks in flight (default: 16)"
+        "--batch", metavar="N", type=int, default=_DEFAULTS["batch"], help="tasks in flight (default: 32)"
     )
     parser.add_argument("--engine", choices=("local", "ray"), default=_DEFAULTS["engine"], help="ray: on a Ray cluster")
     parser.add_argument("--workers", metavar="N", type=int, default=_DEFAULTS["workers"], help="of Ray (default: 2)")

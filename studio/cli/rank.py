@@ -77,7 +77,7 @@ def add_parser(commands: Any) -> None:
         "--no-reshuffle", action="store_true", help="adaptive: do not check the clear tail in a second order"
     )
     parser.add_argument(
-        "--batch", metavar="N", type=_positive, default=16, help="tasks in flight at once (default: 16)"
+        "--batch", metavar="N", type=_positive, default=32, help="tasks in flight at once (default: 32)"
     )
     add_data_dir(parser)
     add_json(parser)

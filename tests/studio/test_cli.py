@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ranker.datasets import dump_tasks
+from ranker.elimination import IN_FLIGHT
 from ranker.schema import Candidate, Domain, RankingTask
 from ranker.tracefile import read_traces
 from studio.cli import main
@@ -244,6 +245,12 @@ def test_quick_commands_load_neither_torch_nor_gradio(data_dir: Path) -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("line", [["rank", "x.jsonl", "--out", "y.jsonl"], ["eval"]])
+def test_as_many_tasks_are_in_flight_as_everywhere(line: list[str]) -> None:
+    """The commands say the number themselves, because their help loads nothing."""
+    assert make_parser().parse_args(line).batch == IN_FLIGHT
 
 
 def test_serve_is_the_default_command() -> None:
