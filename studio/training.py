@@ -5,6 +5,7 @@ as they are. What is learnt from comes straight out of the store (`studio.jobmat
 """
 
 import logging
+import os
 import subprocess
 import tempfile
 import threading
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 SAMPLED_EXAMPLES: Final = 48
 _THIS_MACHINE: Final = "this machine"
+_DEVICES: Final = Path("/dev")
+_VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 PLACEHOLDER: Final = {"tasks": ["from the store"]}
 
 
@@ -337,16 +340,19 @@ def _bytes_per_weight(config: JobConfig) -> int:
 
 
 def _has_gpu() -> bool:
-    return Path("/dev/nvidia0").exists()
+    """Whether a job would see one."""
+    return os.environ.get(_VISIBLE) not in ("", "-1") and any(_DEVICES.glob("nvidia[0-9]*"))
 
 
 def free_memory() -> tuple[int, str]:
-    """Bytes that a job could take now, and what has them: the first GPU if there is one that says so, else this machine.
+    """Bytes that a job could take now, and what has them: the first GPU that it would see, if there is one that says so, else this machine.
 
     The driver's own tool is asked: PyTorch would take some of a GPU's memory for this process, and keep it.
     """
     if _has_gpu():
         query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+        if visible := os.environ.get(_VISIBLE):
+            query.append(f"--id={visible.split(',')[0]}")
         try:
             said = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout  # noqa: S603  (an argument list; no shell)
             return int(said.split()[0]) << 20, "the GPU"

@@ -91,21 +91,32 @@ def test_a_plan_says_what_a_job_would_need_and_writes_nothing(context: Context, 
 
 
 @pytest.mark.parametrize(
-    ("script", "begins"),
+    ("visible", "script", "begins"),
     [
-        ("echo 640\necho 81920", "Needs about 0.7 GB; the GPU has 0.7 GB free."),
-        ("exit 9", "Needs about 0.7 GB; this machine has "),
+        (None, "echo 640\necho 81920", "Needs about 0.7 GB; the GPU has 0.7 GB free."),
+        (
+            "3,1",
+            'case "$*" in *--id=3) echo 81920;; *) echo 640;; esac',
+            "Needs about 0.7 GB; the GPU has 85.9 GB free.",
+        ),
+        (None, "exit 9", "Needs about 0.7 GB; this machine has "),
+        ("", "echo 81920", "Needs about 0.7 GB; this machine has "),
     ],
 )
 def test_a_plan_compares_with_the_memory_that_the_job_will_take(
-    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, begins: str
+    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, script: str, begins: str
 ) -> None:
-    """The first GPU's where there is one whose driver answers, and then not once for each process."""
+    """The first GPU's that a job would see, where there is one whose driver answers, and then not once for each process."""
     tool = tmp_path / "nvidia-smi"
     tool.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr("studio.training._has_gpu", lambda: True)
+    devices = tmp_path / "dev"
+    devices.mkdir()
+    (devices / "nvidia3").touch()
+    monkeypatch.setattr("studio.training._DEVICES", devices)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     plan = training.plan(request())
     assert describe_plan(plan).startswith(begins)
     assert plan.needed_bytes == plan.estimate.memory.total

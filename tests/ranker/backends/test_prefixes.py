@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ranker.backends.base import GenerateRequest, Prompt
 from ranker.backends.limits import EngineLimits
 from ranker.backends.local import load_local
 from ranker.backends.prefixes import PrefixCache
@@ -118,3 +119,26 @@ def test_more_rankings_than_prefixes_fit_compute_hardly_more(
     for task_id, trace in free.items():
         assert crowded[task_id].ranking == trace.ranking
     assert computed < 1.2 * least < 0.3 * most
+
+
+def test_what_brings_no_prefix_goes_on_while_prefixes_have_no_room(tiny_model_dir: Path) -> None:
+    token_bytes = load_tiny(tiny_model_dir)._engine._rows.bytes_per_token
+    backend = load_tiny(tiny_model_dir, limits=EngineLimits(prefix_bytes=150 * token_bytes))
+    ended: list[str] = []
+
+    async def run(name: str, prefix: str, max_tokens: int, begun: asyncio.Event) -> None:
+        request = GenerateRequest(prompt=Prompt(prefix, " two"), max_tokens=max_tokens, priority=10)
+        async for _ in backend.generate(request):
+            begun.set()
+        ended.append(name)
+
+    async def scenario() -> None:
+        begun = asyncio.Event()
+        running = asyncio.create_task(run("running", "one film " * 20, 60, begun))
+        await begun.wait()
+        await asyncio.gather(
+            running, run("waits", "a b " * 25, 2, asyncio.Event()), run("has none", "", 2, asyncio.Event())
+        )
+
+    asyncio.run(scenario())
+    assert ended == ["has none", "running", "waits"]
