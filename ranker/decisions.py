@@ -12,6 +12,7 @@ Source: the paper, section 3, for `iterative` and `direct`; policy, scoring and 
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from ranker.asking import Thought, labels_of, score_labels, score_likelihoods, score_titles, think
 from ranker.backends.base import Backend, Prompt, Usage
@@ -30,22 +31,27 @@ from ranker.prompts import (
 )
 from ranker.schema import Ask, Candidate, Decider, EliminationStep, Mode, Outcome, RankingTask
 
-Decide = Callable[
-    [RankingTask, Sequence[Candidate], Sequence[Candidate], int, Backend, RankConfig], AsyncIterator[RankEvent]
-]
-"""(task, all candidates in presentation order, pool, step_index, backend, config) -> ReasoningDelta*, StepFinished."""
+
+class Turn(NamedTuple):
+    """What one decision is about."""
+
+    task: RankingTask
+    candidates: Sequence[Candidate]
+    """All of the task, in the order in which they are presented."""
+    pool: Sequence[Candidate]
+    """Who is left, in the same order."""
+    step_index: int
+    backend: Backend
+    config: RankConfig
+
+
+Decide = Callable[[Turn], AsyncIterator[RankEvent]]
+"""Yields any number of ReasoningDelta, and at last StepFinished."""
 
 _TOKENS_PER_LABEL = 8
 
 
-async def exclude_one(
-    task: RankingTask,
-    candidates: Sequence[Candidate],
-    pool: Sequence[Candidate],
-    index: int,
-    backend: Backend,
-    config: RankConfig,
-) -> AsyncIterator[RankEvent]:
+async def exclude_one(turn: Turn) -> AsyncIterator[RankEvent]:
     """Modes `iterative` and `fixed-block`: one thought, one exclusion.
 
     `iterative` prints the pool anew and may let the model write its answer. `fixed-block` prints all candidates once, in a
@@ -53,6 +59,7 @@ async def exclude_one(
     is asked for, the least probable answer goes, so the answer is scored and not written.
     """
     started = time.perf_counter()
+    task, candidates, pool, index, backend, config = turn
     is_fixed = config.mode is not Mode.ITERATIVE
     is_free = config.answer_format is AnswerFormat.FREE and not is_fixed and config.ask is Ask.WORST
     if is_fixed:
@@ -80,7 +87,7 @@ async def exclude_one(
         except ScoresUnavailableError:
             if config.ask is Ask.BEST:  # without probabilities nobody is the least probable: ask for the worst
                 worst = config.model_copy(update={"ask": Ask.WORST})
-                async for event in exclude_one(task, candidates, pool, index, backend, worst):
+                async for event in exclude_one(turn._replace(config=worst)):
                     yield event
                 return
             choices = [labels_of(shown)[c.candidate_id] for c in pool]
@@ -106,21 +113,15 @@ def adaptively() -> Decide:
     """
     looks = _Looks()
 
-    async def decide(
-        task: RankingTask,
-        candidates: Sequence[Candidate],
-        pool: Sequence[Candidate],
-        index: int,
-        backend: Backend,
-        config: RankConfig,
-    ) -> AsyncIterator[RankEvent]:
+    async def decide(turn: Turn) -> AsyncIterator[RankEvent]:
         started = time.perf_counter()
+        task, _, pool, index, _, config = turn
         spent: list[Usage] = []
         if len(pool) > config.last_pool:
             try:
-                prompt, views = await looks.take(task, candidates, pool, backend, config, spent)
+                prompt, views = await looks.take(turn, spent)
             except ScoresUnavailableError:  # one by one, as `fixed-block`
-                async for event in exclude_one(task, candidates, pool, index, backend, config):
+                async for event in exclude_one(turn):
                     yield event
                 return
             best = _mean(views)
@@ -132,7 +133,7 @@ def adaptively() -> Decide:
                 step = _make_step(index, pool, tail, prompt, "", answer, Outcome.FORCED, odds, spent, started)
                 yield StepFinished(step.model_copy(update={"disputed_ids": tuple(i for i in best if i in disputed)}))
                 return
-        async for event in exclude_one(task, candidates, pool, index, backend, config):
+        async for event in exclude_one(turn):
             yield StepFinished(_with_usage(event.step, spent)) if isinstance(event, StepFinished) else event
 
     return decide
@@ -149,32 +150,25 @@ class _Looks:
     def __init__(self) -> None:
         self._shown_again: Sequence[Candidate] = ()
 
-    async def take(
-        self,
-        task: RankingTask,
-        candidates: Sequence[Candidate],
-        pool: Sequence[Candidate],
-        backend: Backend,
-        config: RankConfig,
-        spent: list[Usage],
-    ) -> tuple[Prompt, Sequence[Mapping[str, float]]]:
+    async def take(self, turn: Turn, spent: list[Usage]) -> tuple[Prompt, Sequence[Mapping[str, float]]]:
         """The prompt of the first look, and what each look says; `spent` gets what every call took."""
+        task, candidates, pool, _, backend, config = turn
         if config.answer_format is AnswerFormat.LIKELIHOOD:  # shows no pool, so there is no order
             likelihoods, usage = await score_likelihoods(task, pool, backend, config)
             spent.append(usage)
             return _likelihood_prompt(task, pool), [softmax(likelihoods)]
-        prompt, best = await _score_best(task, candidates, pool, backend, config, spent)
+        prompt, best = await _score_best(turn, spent)
         if not config.is_reshuffled:
             return prompt, [best]
         if not self._shown_again:
             whole = best
             if len(pool) < len(candidates):  # the ranking goes on behind its first steps
-                _, whole = await _score_best(task, candidates, candidates, backend, config, spent)
+                _, whole = await _score_best(turn._replace(pool=candidates), spent)
             self._shown_again = _near_the_border(candidates, whole, config)
         asked = [c for c in self._shown_again if c.candidate_id in best]
         if len(asked) < 2:  # a person has excluded the others
             return prompt, [best]
-        _, second = await _score_best(task, self._shown_again, asked, backend, config, spent)
+        _, second = await _score_best(turn._replace(candidates=self._shown_again, pool=asked), spent)
         share = sum(best[i] for i in second)  # of all probability: what the second look distributes anew
         return prompt, [best, {**best, **{i: share * p for i, p in second.items()}}]
 
@@ -187,14 +181,8 @@ def _near_the_border(
     return [c for c in reversed(candidates) if c.candidate_id in near]
 
 
-async def _score_best(
-    task: RankingTask,
-    shown: Sequence[Candidate],
-    pool: Sequence[Candidate],
-    backend: Backend,
-    config: RankConfig,
-    spent: list[Usage],
-) -> tuple[Prompt, Mapping[str, float]]:
+async def _score_best(turn: Turn, spent: list[Usage]) -> tuple[Prompt, Mapping[str, float]]:
+    task, shown, pool, _, backend, config = turn
     prompt = render_fixed_exclusion(task, shown, pool, backend.chat_text, ask=config.ask)
     answer, usage = await score_titles(prompt, "", pool, backend, config, labels=labels_of(shown))
     spent.append(usage)
@@ -222,20 +210,14 @@ def _with_usage(step: EliminationStep, spent: Sequence[Usage]) -> EliminationSte
     )
 
 
-async def order_all(
-    task: RankingTask,
-    candidates: Sequence[Candidate],
-    pool: Sequence[Candidate],
-    index: int,
-    backend: Backend,
-    config: RankConfig,
-) -> AsyncIterator[RankEvent]:
+async def order_all(turn: Turn) -> AsyncIterator[RankEvent]:
     """Mode `direct`: one thought, the whole order.
 
     What a written order leaves out is appended in the order of the scores (or of what stands in for them: `ranker.fallback`);
     if it names nobody, they order everybody.
     """
     started = time.perf_counter()
+    task, _, pool, index, backend, config = turn
     is_free = config.answer_format is AnswerFormat.FREE
     prompt = render_order(task, pool, backend.chat_text)
     thought = Thought("", Usage())
@@ -266,19 +248,13 @@ async def order_all(
     yield StepFinished(_decided_by(step, decided_by))
 
 
-async def order_by_label(
-    task: RankingTask,
-    candidates: Sequence[Candidate],
-    pool: Sequence[Candidate],
-    index: int,
-    backend: Backend,
-    config: RankConfig,
-) -> AsyncIterator[RankEvent]:
+async def order_by_label(turn: Turn) -> AsyncIterator[RankEvent]:
     """Mode `first-token`: one call without a thought; the order is that of the probabilities of the labels as the answer.
 
     Labels close with a bracket, so none is the beginning of another and their summed log-probabilities compare.
     """
     started = time.perf_counter()
+    task, _, pool, index, backend, config = turn
     prompt = close_thought(render_choice(task, pool, backend.chat_text), "")
     labels = labels_of(pool)
     probabilities: Mapping[str, float] | None = None
@@ -304,15 +280,9 @@ def by_likelihood() -> Decide:
     """
     known: dict[str, float] = {}
 
-    async def decide(
-        task: RankingTask,
-        candidates: Sequence[Candidate],
-        pool: Sequence[Candidate],
-        index: int,
-        backend: Backend,
-        config: RankConfig,
-    ) -> AsyncIterator[RankEvent]:
+    async def decide(turn: Turn) -> AsyncIterator[RankEvent]:
         started = time.perf_counter()
+        task, _, pool, index, backend, config = turn
         is_one_by_one = config.mode in (Mode.ITERATIVE, Mode.FIXED_BLOCK)
         spent: list[Usage] = []
         try:
@@ -322,7 +292,7 @@ def by_likelihood() -> Decide:
                 spent = [usage]
         except ScoresUnavailableError:
             ask = exclude_one if is_one_by_one else order_all
-            async for event in ask(task, candidates, pool, index, backend, config):
+            async for event in ask(turn):
                 yield event
             return
         order = sorted((c.candidate_id for c in pool), key=lambda i: -known[i])

@@ -17,6 +17,7 @@ from typing import Final
 from ranker.backends.base import Backend
 from ranker.decisions import (
     Decide,
+    Turn,
     adaptively,
     by_likelihood,
     exclude_one,
@@ -145,7 +146,7 @@ async def rank_events(
     while len(remaining := make_remaining(task, config.seed, done)) > 1:
         pool = [task.candidate(i) for i in remaining]
         yield StepStarted(len(done), remaining)
-        async for event in decide(task, candidates, pool, len(done), asked, config):
+        async for event in decide(Turn(task, candidates, pool, len(done), asked, config)):
             if isinstance(event, StepFinished):
                 done.append(event.step)
             yield event

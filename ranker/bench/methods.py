@@ -8,7 +8,7 @@ from functools import reduce
 from ranker.backends.base import LIVE, Backend, GenerateRequest, Prompt
 from ranker.bench.journal import Cost
 from ranker.bench.stopwatch import Stopwatch
-from ranker.decisions import exclude_one
+from ranker.decisions import Turn, exclude_one
 from ranker.elimination import RankConfig, RankEvent, ReasoningDelta, StepFinished, make_presentation_order, rank_events
 from ranker.prompts import THINK_CLOSE, render_exclusion, render_fixed_exclusion
 from ranker.schema import Candidate, Mode, RankingTask
@@ -45,7 +45,7 @@ async def measure_mode(task: RankingTask, backend: Backend, config: RankConfig) 
 
     async def step(pool: Sequence[Candidate]) -> Cost:
         watch = Stopwatch(backend)
-        return await _measure_events(exclude_one(task, candidates, pool, 0, watch, config), watch)
+        return await _measure_events(exclude_one(Turn(task, candidates, pool, 0, watch, config)), watch)
 
     return await measure_chain(task, step)
 
