@@ -69,7 +69,7 @@ class Bench:
     think_tokens: int = 48
     rounds: int = 3
     sizes: Sequence[int] = (5, 10, 20, 50, 100)
-    streams: Sequence[int] = (1, 8, 16)
+    streams: Sequence[int] = (1, 8, 16, 32)
     """How many decode together where decoding is measured."""
     is_gpu: bool = False
     """What comes first is done once before it is measured: kernels are chosen and graphs captured then."""

@@ -204,7 +204,7 @@ def _plan(
         think_tokens=arguments.think_tokens,
         rounds=arguments.rounds,
         sizes=sizes,
-        streams=(1, 16, 64, 256) if is_gpu else (1, 8, 16),
+        streams=(1, 16, 64, 256) if is_gpu else (1, 8, 16, 32),
         is_gpu=is_gpu,
         bulk_tasks=arguments.bulk_tasks or (256 if is_gpu else 12),
         bulk_pools=pools,
