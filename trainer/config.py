@@ -100,7 +100,9 @@ class Ppo(Record):
     kl_coef: Annotated[float, Field(gt=0, le=10)] = 0.02
     kl_in_loss: bool = False
     gamma: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """0 = an action answers for its own reward alone, as exclusions from large pools should."""
     lam: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """0 = what is earned later is taken from the critic alone, which drifts where `gamma` is 1 (see `trainer/NOTES.md`)."""
     value_weight: Annotated[float, Field(ge=0)] = 0.1
     value_clip: Annotated[float, Field(gt=0)] = 0.2
     value_learning_rate: Rate = 1e-3
