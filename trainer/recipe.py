@@ -7,7 +7,7 @@
 (kind `titles`), first those with one item that was chosen, then many more with several; last, its upper layers learn which language models are
 typically best for a kind of question, and go three quarters of that way (`trainer/NOTES.md`). `reasoner` writes a reason and an answer. It
 imitates rationales (kind `sft`), and is then rewarded for its exclusions (kind `ppo`). `ranker-ppo` begins as `ranker` does, and then learns
-from the reward of the candidates that it excludes (kind `ppo-exclusions`), on all three domains and last on routers. `data RECIPE` alone writes the tasks and the
+from the reward of the candidates that it excludes (kind `ppo-exclusions`), on all three domains. `data RECIPE` alone writes the tasks and the
 configurations of the jobs, for `python launch.py train`; `choosing` writes tasks of users and queries that no stage reads, and the command that
 ranks them; `ship CHECKPOINT` puts an adapter into assets/.
 

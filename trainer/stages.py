@@ -154,19 +154,18 @@ def _typical(scenario: str, num_tasks: int) -> Share:
     )
 
 
-_TYPICAL_AND_OTHERS: Final = (
-    _typical("performance", 850),
-    _typical("balance", 280),
-    _typical("cost", 280),
-    _windows("movies-1m-9", MOVIES_1M, 90, **_NINE),
-    _windows("movies-100k-9", MOVIES_100K, 40, **_NINE),
-    _windows("games-9", GAMES, 60, **_NINE),
-    _windows("music-9", MUSIC, 60, **_NINE),
-    Share(name="some-passage-5", folder="passage/msmarco_dev_lists", recipe="passage-5", num_tasks=12),
-)
 _ROUTING: Final = Stage(
     name="routing",
-    shares=_TYPICAL_AND_OTHERS,
+    shares=(
+        _typical("performance", 850),
+        _typical("balance", 280),
+        _typical("cost", 280),
+        _windows("movies-1m-9", MOVIES_1M, 90, **_NINE),
+        _windows("movies-100k-9", MOVIES_100K, 40, **_NINE),
+        _windows("games-9", GAMES, 60, **_NINE),
+        _windows("music-9", MUSIC, 60, **_NINE),
+        Share(name="some-passage-5", folder="passage/msmarco_dev_lists", recipe="passage-5", num_tasks=12),
+    ),
     interpolation=0.75,
     config={
         "kind": "titles",
@@ -184,8 +183,6 @@ _ROUTING: Final = Stage(
         "save_every": 110,
     },
 )
-# gamma 0, for both stages that are rewarded: an exclusion answers for itself. What is earned after it is mostly the luck of later draws, and what a
-# critic says of that drifts (see `trainer/NOTES.md`)
 _ELIMINATING: Final = Stage(
     name="eliminating",
     shares=(
@@ -199,6 +196,7 @@ _ELIMINATING: Final = Stage(
     config={
         "kind": "ppo-exclusions",
         "titles": {"answer": "likelihood"},
+        # gamma 0: an exclusion answers for itself. What is earned after it is mostly the luck of later draws, and what a critic says of that drifts
         "ppo": {"rollout_size": 768, "group_size": 16, "epochs": 1, "gamma": 0.0, "kl_coef": 1e-3},
         "examples": {"num_examples": 70_000, "min_pool": 24, "max_pool": 24, "correction_share": 0.12, **_ANY_OTHERS},
         "lora": {"rank": 32, "alpha": 64},
@@ -211,26 +209,6 @@ _ELIMINATING: Final = Stage(
         },
         "max_prompt_tokens": 1_000,
         "save_every": 100,
-    },
-)
-_ROUTING_BY_REWARD: Final = Stage(
-    name="routing-by-reward",
-    shares=_TYPICAL_AND_OTHERS,
-    config={
-        "kind": "ppo-exclusions",
-        "titles": {"answer": "likelihood"},
-        "ppo": {"rollout_size": 96, "group_size": 16, "epochs": 2, "gamma": 0.0, "kl_coef": 0.02},
-        "examples": {"num_examples": 9_600, "min_pool": 9, "max_pool": 9, "correction_share": 0.8, **_ANY_OTHERS},
-        "lora": {"rank": 32, "alpha": 64, "last_layers": 4, "kept_gb": 4.0},
-        "optimizer": {
-            "learning_rate": 4e-4,
-            "schedule": "linear",
-            "warmup_steps": 10,
-            "batch_size": 16,
-            "max_steps": 220,
-        },
-        "max_prompt_tokens": 700,
-        "save_every": 20,
     },
 )
 _AS_MEASURED: Final = {"num_candidates": 20, "min_history": 10}
@@ -292,6 +270,6 @@ _EXCLUDING: Final = Stage(
 )
 RECIPES: Final[Mapping[str, tuple[Stage, ...]]] = {
     "ranker": (_READING, _COMPARING, _COMPARING_SEVERAL, _ROUTING),
-    "ranker-ppo": (_READING, _COMPARING, _ELIMINATING, _ROUTING_BY_REWARD),
+    "ranker-ppo": (_READING, _COMPARING, _ELIMINATING),
     "reasoner": (_IMITATING, _EXCLUDING),
 }
