@@ -170,6 +170,26 @@ def test_the_penalty_holds_the_policy_near_where_it_began(toy_model_dir: Path, t
     assert ends[1] < ends[0] / 2 and ends[2] < ends[0] / 2
 
 
+def test_a_row_that_comes_again_is_compared_with_the_same_start(toy_model_dir: Path, tmp_path: Path) -> None:
+    """Eight rows in rollouts of eight, so that each comes in every rollout; the policy has moved in between."""
+    trainer = make_trainer(toy_model_dir, tmp_path, [example(n) for n in range(8)], max_steps=12)
+    starts: list[torch.Tensor] = []
+    scored: list[torch.Tensor] = []
+    go_through = trainer._go_through
+
+    def watch(draws: list[Draw], scores: torch.Tensor, reference: torch.Tensor, values: torch.Tensor) -> Any:
+        of_row_3 = [slice(4 * k, 4 * k + 4) for k, draw in enumerate(draws) if draw.number == 3]
+        starts.extend(reference[where].clone() for where in of_row_3)
+        scored.extend(scores[where].clone() for where in of_row_3)
+        return go_through(draws, scores, reference, values)
+
+    trainer._go_through = watch
+    trainer.train()
+    assert len(starts) == 3
+    assert torch.allclose(scored[0], starts[0], atol=1e-6) and not torch.allclose(scored[2], starts[0], atol=1e-2)
+    assert torch.equal(starts[0], starts[1]) and torch.equal(starts[0], starts[2])
+
+
 def test_orders_are_drawn_as_if_one_after_another() -> None:
     """Each order as often as the product of the softmaxes over who is left says."""
     scores, number = torch.tensor([1.0, 0.0, -0.5]), 60_000
