@@ -181,7 +181,7 @@ class Engine:
 
     def _decode_step(self) -> None:
         """One token for every row whose turn it is, or several where a guess proves right."""
-        rows = self._running[: self._num_in_turn()]
+        rows = self._running[: self._bring_forward()]
         room = self._limits.pass_tokens // len(rows) - 1
         guesses = [row.guess(min(room, _MOST_GUESSED)) for row in rows] if room >= _LEAST_GUESSED else []
         if any(guesses) and self._fits(rows, guesses):
@@ -194,8 +194,8 @@ class Engine:
             row.length += 1
         self._accept_all(rows, self._forward.logits(hidden))
 
-    def _num_in_turn(self) -> int:
-        """How many of the first rows decode now: all, or those that are watched and not many beside them, whose places change for that."""
+    def _bring_forward(self) -> int:
+        """Put the watched rows among those that decode now, and return how many these are of the first ones: all, where nobody watches."""
         rows = self._running
         watched = [index for index, row in enumerate(rows) if row.request.priority == LIVE]
         most = max(len(watched), self._limits.watched_rows)
