@@ -20,6 +20,7 @@ from accelerate.utils import is_peft_model
 from ranker.backends.forward import Forward, extend_rows
 from ranker.backends.kv import KeyValueRows
 from ranker.backends.lean import LeanForward, knows
+from ranker.backends.passes import make_lean
 from ranker.backends.tokentree import NO_LINE
 from ranker.errors import JobError
 from trainer.loading import without_adapter
@@ -265,7 +266,7 @@ def _lay_out(model: Any, num_rows: int) -> tuple[LeanForward, KeyValueRows]:
     plain = without_adapter(model)
     device = next(plain.parameters()).device
     dtype = torch.float32 if device.type == "cpu" else plain.dtype
-    forward = LeanForward(plain, matrices=plain.dtype, weight_of=lambda module: _merged_weight(module).to(dtype))
+    forward = make_lean(plain, matrices=plain.dtype, weight_of=lambda module: _merged_weight(module).to(dtype))
     config = plain.config.get_text_config()
     budget = ROW_BYTES if device.type == "cpu" else int(0.5 * torch.cuda.mem_get_info(device)[0])
     return forward, KeyValueRows(config, num_rows + 1, dtype=dtype, device=device, max_bytes=budget)

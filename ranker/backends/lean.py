@@ -19,33 +19,23 @@ relative, so what is near the best, and decides, keeps its digits.
 On other CPUs the matrices may be float16, which FBGEMM multiplies float32 by: sums and all else stay in float32, and a token reads half of
 the memory here too.
 
-`make_lean` takes the weights out of a model of transformers (so adapters are merged as they are for the reference) and checks
-itself against it; what it does not know, it leaves alone. How it compares: `python launch.py bench`. Imports torch. Ours.
+It takes the weights out of a model of transformers (so adapters are merged as they are for the reference), and `ranker.backends.passes` checks
+it against that. How it compares: `python launch.py bench`. Imports torch. Ours.
 """
 
-import copy
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch.nn import functional
 
-from ranker.backends.forward import Forward, TransformersForward
+from ranker.backends.forward import Forward
 from ranker.backends.kv import ALL, KeyValueRows, tree_mask
-
-log = logging.getLogger(__name__)
 
 KNOWN: Final = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 _PACKED_FOR_ROWS: Final = 512  # oneDNN's layout for many rows is the fastest one for few rows too
+_BLOCK: Final = 256  # tokens of a prompt that look together: what lies behind them all is not multiplied
 _CHECK_LENGTH: Final = 12
-_TOLERANCE: Final = {"cpu": 1e-3, "cuda": 5e-3}
-"""In float32, for the log-probability of any token; a GPU adds up in other orders for other shapes."""
-_TOLERANCE_FLOAT16: Final = 0.03
-"""With matrices in float16, RMS of the same. SmolLM2-135M: .0015, where a model in bfloat16 is off by .15."""
-_ROUNDING: Final = 1.5
-"""In half precision: how much farther from float32 than the modules of transformers, whose rounding differs."""
-
 Linear = Callable[[torch.Tensor], torch.Tensor]
 WeightOf = Callable[[Any], torch.Tensor]
 
@@ -65,6 +55,16 @@ class _Layer(NamedTuple):
     """(H + 2 H_kv, D): weights of the norms over each head's queries and keys (Qwen 3)."""
     norms: tuple[torch.Tensor | None, torch.Tensor | None]
     """Weights of the norms before attention and before the rest, where they are not in the matrices."""
+
+
+class _View(NamedTuple):
+    """What some tokens of a pass see."""
+
+    tokens: slice
+    seen: int
+    """Columns, from the first on."""
+    bias: torch.Tensor
+    """(B, 1, G * L, `seen`): 0, or minus infinity where they may not look."""
 
 
 class LeanForward:
@@ -108,23 +108,17 @@ class LeanForward:
         rows: KeyValueRows,
         first: int,
     ) -> torch.Tensor:
-        (batch, length), end = ids.shape, mask.shape[-1]
+        batch, length = ids.shape
         x, turns = self._embedding[ids.flatten()], self._turns(positions.flatten())
         owners = torch.arange(first, first + batch, device=ids.device)[:, None].expand(-1, length)
         places = self._places(owners.flatten(), columns.flatten(), rows)
-        group = self._num_heads // self._num_kv_heads
-        # the heads that share keys become rows of one: (B, 1, G * L, S)
-        bias = torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill_(~mask, float("-inf"))
-        bias = bias.repeat(1, group, 1)[:, None]
+        views = self._views(columns, mask)
         for index, layer in enumerate(self._layers):
             heads = self._heads(layer, x, turns)  # (B * L, H + 2 H_kv, D)
             stored = rows.data[index]  # (2, rows, H_kv, capacity, D)
             self._store(stored, places, heads)
-            keys, values = stored[:, first : first + batch, :, :end]  # (B, H_kv, S, D), no copy
-            queries = heads[:, : self._num_heads].view(batch, length, self._num_kv_heads, group, self._head_dim)
-            queries = queries.permute(0, 2, 3, 1, 4).reshape(batch, self._num_kv_heads, group * length, -1)
-            attended = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=bias, scale=self._scale)
-            attended = attended.unflatten(2, (group, length)).permute(0, 3, 1, 2, 4)  # (B, L, H_kv, G, D)
+            queries = heads[:, : self._num_heads].view(batch, length, self._num_heads, self._head_dim)
+            attended = self._look(queries, stored[:, first : first + batch], views)
             x = self._rest(layer, x, attended.reshape(batch * length, -1))
         return self._normed(x, self._norm).view(batch, length, -1)
 
@@ -168,6 +162,34 @@ class LeanForward:
         pairs = torch.view_as_complex(heads.float().unflatten(-1, (-1, 2)))
         return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
 
+    def _views(self, columns: torch.Tensor, mask: torch.Tensor) -> list[_View]:
+        """What tokens (B, L) in `columns` see of the rows, by `mask` (B, L, S), in blocks on a CPU: no token looks beyond its own column."""
+        length, end = mask.shape[1:]
+        size = _BLOCK if columns.device.type == "cpu" else length
+        views = []
+        for start in range(0, length, size):
+            block = slice(start, min(start + size, length))
+            seen = end if block.stop == length else min(end, int(columns[:, block].max()) + 1)
+            hidden = ~mask[:, block, :seen]
+            bias = torch.zeros(hidden.shape, dtype=self.dtype, device=mask.device).masked_fill_(hidden, float("-inf"))
+            # the heads that share keys become rows of one: (B, 1, G * L, S)
+            views.append(_View(block, seen, bias.repeat(1, self._num_heads // self._num_kv_heads, 1)[:, None]))
+        return views
+
+    def _look(self, queries: torch.Tensor, stored: torch.Tensor, views: Sequence[_View]) -> torch.Tensor:
+        """What queries (B, L, H, D) attend to in rows (2, B, H_kv, capacity, D): (B, L, H_kv, G, D)."""
+        parts = []
+        for block, seen, bias in views:
+            keys, values = stored[..., :seen, :]  # (B, H_kv, S, D), no copy
+            grouped = (
+                queries[:, block].unflatten(2, (self._num_kv_heads, -1)).permute(0, 2, 3, 1, 4)
+            )  # (B, H_kv, G, L, D)
+            attended = functional.scaled_dot_product_attention(
+                grouped.flatten(2, 3), keys, values, attn_mask=bias, scale=self._scale
+            )
+            parts.append(attended.unflatten(2, grouped.shape[2:4]).permute(0, 3, 1, 2, 4))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
     def _store(self, stored: torch.Tensor, places: torch.Tensor, heads: torch.Tensor) -> None:
         """Put keys and values of (rows, H + 2 H_kv, D) into a layer (2, rows, H_kv, capacity, D)."""
         stored.view(-1, self._head_dim).index_copy_(0, places, heads[:, self._num_heads :].flatten(0, 1))
@@ -189,11 +211,15 @@ class LeanForward:
 
     def _turns(self, positions: torch.Tensor) -> torch.Tensor:
         """Complex numbers (rows, H + 2 H_kv, D / 2) that turn queries and keys by their position, and values not at all."""
-        angles = positions[:, None].float() * self._frequencies  # (rows, D / 2)
-        turned = torch.polar(torch.full_like(angles, self._rotary_scale), angles)[:, None]
+        turned = self._turn(positions)[:, None]
         num_turned = self._num_heads + self._num_kv_heads
         still = torch.ones_like(turned).expand(-1, self._num_kv_heads, -1)
         return torch.cat([turned.expand(-1, num_turned, -1), still], 1)
+
+    def _turn(self, positions: torch.Tensor) -> torch.Tensor:
+        """Complex numbers (rows, D / 2) of positions (rows,)."""
+        angles = positions[:, None].float() * self._frequencies
+        return torch.polar(torch.full_like(angles, self._rotary_scale), angles)
 
     def _places(self, owners: torch.Tensor, columns: torch.Tensor, rows: KeyValueRows) -> torch.Tensor:
         """Where keys and values of tokens (N,) in rows `owners` go in a layer, seen as a list of heads: (N * 2 * H_kv,)."""
@@ -255,28 +281,6 @@ class LeanForward:
         return heads.transpose(1, 2).reshape(rows.shape)
 
 
-def make_lean(model: Any, *, matrices: torch.dtype | None = None) -> LeanForward | None:
-    """The lean pass of a loaded model; None where it does not know the architecture, or does not come to the same.
-
-    `matrices`: see `LeanForward`; another precision than the model's is for models in float32 on a CPU only.
-    """
-    if not knows(model):
-        return None
-    try:
-        with torch.inference_mode():
-            lean = LeanForward(model, matrices=matrices)
-            excuse = _compare(model, lean, matrices or model.dtype)
-    except torch.OutOfMemoryError:
-        excuse = "does not fit into memory beside the model"
-    if not excuse:
-        return lean
-    if matrices is torch.float16 and model.dtype is torch.float32:
-        log.warning("the lean forward pass with matrices in float16 %s: using float32", excuse)
-        return make_lean(model)
-    log.warning("the lean forward pass %s: using transformers", excuse)
-    return None
-
-
 def knows(model: Any) -> bool:
     """Whether a causal language model of transformers is of a kind that `LeanForward` computes."""
     config = model.config.get_text_config()
@@ -285,59 +289,12 @@ def knows(model: Any) -> bool:
     return is_known and "dynamic" not in str(getattr(model.get_decoder().rotary_emb, "rope_type", "default"))
 
 
-def _compare(model: Any, lean: LeanForward, matrices: torch.dtype) -> str:
-    """Why `lean` does not come to the same as the modules of transformers; empty = it does.
-
-    In half precision the two round differently, and what is right is neither: both are compared with a copy in float32.
-    """
-    ours = _check_log_probs(lean, model)
-    if matrices is torch.float32:
-        return _excuse(ours, _check_log_probs(TransformersForward(model), model))
-    if matrices is torch.float16 and model.dtype is torch.float32:
-        off = _rms(ours - _check_log_probs(TransformersForward(model), model))
-        return "" if off <= _TOLERANCE_FLOAT16 else f"is off by {off:.2g} (RMS)"
-    exact, half = (_in_precision(model, dtype) for dtype in (torch.float32, matrices))
-    truth = _check_log_probs(TransformersForward(exact), exact)
-    if excuse := _excuse(_check_log_probs(LeanForward(exact), exact), truth):
-        return excuse
-    modules = _check_log_probs(TransformersForward(half), half)
-    theirs, own = (_rms(found - truth) for found in (modules, ours))
-    is_near = own <= _ROUNDING * theirs + _TOLERANCE["cpu"]
-    return "" if is_near else f"is off by {own:.2g} (RMS) where transformers is off by {theirs:.2g}"
-
-
-def _in_precision(model: Any, dtype: torch.dtype) -> Any:
-    """The model, or a copy in another precision, but for the frequencies of its positions."""
-    if model.dtype is dtype:
-        return model
-    other = copy.deepcopy(model).to(dtype)
-    other.get_decoder().rotary_emb.inv_freq = model.get_decoder().rotary_emb.inv_freq
-    return other
-
-
-def _rms(differences: torch.Tensor) -> float:
-    return float(differences.square().mean().sqrt())
-
-
-def _excuse(found: torch.Tensor, truth: torch.Tensor) -> str:
-    difference = float((found - truth).abs().max())
-    return (
-        ""
-        if difference <= _TOLERANCE.get(found.device.type, 1e-3)
-        else f"differs by {difference:.2g} from transformers"
-    )
-
-
 def _usual_best_logit(lean: LeanForward, model: Any) -> float:
     """The mean of the best logits over the text of the check, as a whole number, which bfloat16 holds exactly."""
-    return float(_check_logits(lean, model, lean.dtype).amax(-1).mean().clamp(-256, 256).round())
+    return float(check_logits(lean, model, lean.dtype).amax(-1).mean().clamp(-256, 256).round())
 
 
-def _check_log_probs(forward: Forward, model: Any) -> torch.Tensor:
-    return _check_logits(forward, model, model.dtype).log_softmax(-1)
-
-
-def _check_logits(forward: Forward, model: Any, dtype: torch.dtype) -> torch.Tensor:
+def check_logits(forward: Forward, model: Any, dtype: torch.dtype) -> torch.Tensor:
     """Logits over a short text, computed as a prefix, a tree of three, and one step of two rows."""
     config, device = model.config.get_text_config(), next(model.parameters()).device
     ids = ((torch.arange(_CHECK_LENGTH, device=device) * 37 + 11) % config.vocab_size)[None]

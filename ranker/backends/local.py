@@ -19,8 +19,8 @@ from ranker.backends.engine import Engine
 from ranker.backends.forward import Forward
 from ranker.backends.graphs import GraphedForward
 from ranker.backends.kv import ATTENTION_NAME
-from ranker.backends.lean import make_lean
 from ranker.backends.limits import EngineLimits, default_limits
+from ranker.backends.passes import make_checked
 from ranker.errors import BackendError
 
 SUPPORTED: Final = frozenset({"llama", "qwen2", "qwen3", "mistral", "smollm3", "olmo2"})
@@ -107,7 +107,7 @@ def load_local(
     `dtype` None: on a CUDA device the model is in `ranker.backends.device.product_dtype`; on a CPU it is in float32, and only the
     matrices of our own forward pass are in `matrix_dtype`.
     `is_reference`: run the modules of transformers, which every other engine is compared with, even where our own forward
-    pass (`ranker.backends.lean`) could take their place. `limits`: None = what suits the device. `is_graphed`: on a GPU,
+    pass (`ranker.backends.passes`) could take their place. `limits`: None = what suits the device. `is_graphed`: on a GPU,
     capture decoding steps of our own pass (`ranker.backends.graphs`).
 
     Raises:
@@ -136,7 +136,7 @@ def load_local(
         raise BackendError(f"{directory}: the tokenizer has no chat template. Use an instruction-tuned model.")
     model = model.to(device).eval()
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every shape, and no two prompts have the same
-    forward: Forward | None = None if is_reference else make_lean(model, matrices=dtype or matrix_dtype())
+    forward: Forward | None = None if is_reference else make_checked(model, matrices=dtype or matrix_dtype())
     if forward is not None:
         model = model.to("meta")  # our pass has its own layout of the matrices: the modules' own are let go
         if is_graphed and device.type == "cuda":

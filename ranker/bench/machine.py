@@ -116,7 +116,7 @@ async def measure_shares(work: Callable[[], Awaitable[object]]) -> dict[str, flo
     """Where the time of some work on a CPU goes: shares of what a profiler, which slows small operations down, sees of it.
 
     `products`: with the weights. `attention`: with keys and values. `copies`: laying out and conversions. `others`: norms, activations,
-    sums. `between`: outside of operations.
+    sums. `between`: outside of PyTorch's operations: Python, and loops that Numba compiled (`ranker.backends.kernels`).
     """
     from torch.profiler import ProfilerActivity, profile
 

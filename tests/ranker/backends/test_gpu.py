@@ -15,9 +15,9 @@ from ranker.backends import GenerateRequest, Prompt, ScoreRequest
 from ranker.backends.forward import TransformersForward
 from ranker.backends.graphs import GraphedForward
 from ranker.backends.kv import KeyValueRows
-from ranker.backends.lean import make_lean
 from ranker.backends.limits import EngineLimits
 from ranker.backends.local import LocalBackend, load_local
+from ranker.backends.passes import make_checked
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that PyTorch can use")
 
@@ -38,7 +38,7 @@ def test_captured_steps_are_plain_steps_are_those_of_transformers(name: str, dty
     frequencies = model.get_decoder().rotary_emb.inv_freq
     model = model.to("cuda", dtype)
     model.get_decoder().rotary_emb.inv_freq = frequencies.to("cuda")
-    lean = make_lean(model)
+    lean = make_checked(model)
     assert lean is not None
     ids = torch.randint(0, 97, (3, 20), generator=torch.Generator().manual_seed(1)).to("cuda")
     results = []

@@ -1,6 +1,7 @@
 """Our own forward pass against the modules of transformers, for every architecture that it says it knows."""
 
 import asyncio
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,11 @@ from transformers import (
 
 from ranker.backends import GenerateRequest, Prompt, ScoreRequest
 from ranker.backends.forward import Forward, TransformersForward
+from ranker.backends.fused import FusedForward
 from ranker.backends.kv import ATTENTION_NAME, KeyValueRows
-from ranker.backends.lean import _linear, make_lean
+from ranker.backends.lean import LeanForward, _linear
 from ranker.backends.local import load_local
+from ranker.backends.passes import load_kernels, make_checked
 
 SHAPE = {
     "vocab_size": 97,
@@ -61,6 +64,9 @@ MODELS = {
 }
 
 
+needs_kernels = pytest.mark.skipif(load_kernels() is None, reason="no compiled loops on this machine")
+
+
 def extend(forward: Forward, ids: torch.Tensor, starts: list[int], rows: KeyValueRows, first: int) -> torch.Tensor:
     """Hidden states (B * L, E) of plain text behind the first `starts` tokens of neighbouring rows."""
     columns = torch.tensor(starts)[:, None] + torch.arange(ids.shape[1])
@@ -68,12 +74,15 @@ def extend(forward: Forward, ids: torch.Tensor, starts: list[int], rows: KeyValu
     return forward.extend(ids, columns, columns, mask, rows, first).flatten(0, 1)
 
 
+@pytest.mark.parametrize("has_kernels", [pytest.param(True, marks=needs_kernels), False])
 @pytest.mark.parametrize("name", MODELS)
-def test_hidden_states_are_those_of_transformers(name: str) -> None:
-    """A prefix, what comes behind it under a mask with holes, and steps of three rows of different lengths."""
+def test_hidden_states_are_those_of_transformers(name: str, has_kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prefix in blocks, what comes behind it under a mask with holes, and steps of three rows of different lengths."""
+    monkeypatch.setattr("ranker.backends.lean._BLOCK", 4)
     model = make_model(*MODELS[name])
-    lean = make_lean(model)
+    lean = make_checked(model, has_kernels=has_kernels)
     assert lean is not None
+    assert isinstance(lean, FusedForward) is has_kernels
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(0, 97, (3, 20), generator=generator)
     results = []
@@ -101,10 +110,10 @@ def test_half_precision_is_as_near_to_float32_as_transformers(name: str) -> None
     half = make_model(*MODELS[name]).bfloat16()
     rotary = half.get_decoder().rotary_emb  # loading leaves these in float32, and so does the engine
     rotary.inv_freq = make_model(*MODELS[name]).get_decoder().rotary_emb.inv_freq
-    lean = make_lean(half)
+    lean = make_checked(half)
     assert lean is not None
     half.get_decoder().layers[1].mlp.register_forward_hook(lambda _module, _inputs, output: output * 1.5)
-    assert make_lean(half) is None
+    assert make_checked(half) is None
 
 
 needs_bfloat16 = pytest.mark.skipif(
@@ -119,7 +128,7 @@ def test_products_in_bfloat16_are_nearer_to_float32_than_a_model_in_bfloat16(nam
     model = make_model(*MODELS[name])
     half = make_model(*MODELS[name]).bfloat16()
     half.get_decoder().rotary_emb.inv_freq = model.get_decoder().rotary_emb.inv_freq
-    lean = make_lean(model, matrices=torch.bfloat16)
+    lean = make_checked(model, matrices=torch.bfloat16)
     assert lean is not None
     exact = log_probs_of(TransformersForward(model), model)
     ours, theirs = (
@@ -153,7 +162,7 @@ def test_matrices_in_float16_are_the_only_numbers_that_are_rounded(name: str) ->
         for parameter in rounded.parameters():
             if parameter.dim() == 2 and parameter is not rounded.get_input_embeddings().weight:
                 parameter.copy_(parameter.half().float())
-    lean, whole = make_lean(model, matrices=torch.float16), make_lean(model)
+    lean, whole = make_checked(model, matrices=torch.float16), make_checked(model)
     assert lean is not None and whole is not None
     exact = log_probs_of(TransformersForward(model), model)
     ours, theirs, without = (
@@ -170,7 +179,7 @@ def test_matrices_that_float16_cannot_hold_stay_in_float32() -> None:
     with torch.no_grad():
         mlp.up_proj.weight.mul_(1e6)
         mlp.down_proj.weight.mul_(1e-6)
-    lean = make_lean(model, matrices=torch.float16)
+    lean = make_checked(model, matrices=torch.float16)
     assert lean is not None
     torch.testing.assert_close(
         log_probs_of(lean, model), log_probs_of(TransformersForward(model), model), rtol=1e-4, atol=1e-4
@@ -194,7 +203,7 @@ def test_sums_far_from_zero_keep_their_digits() -> None:
 def test_a_pass_in_bfloat16_that_does_something_else_is_found_out() -> None:
     model = make_model(*MODELS["llama"])
     model.get_decoder().layers[1].mlp.register_forward_hook(lambda _module, _inputs, output: output * 1.5)
-    assert make_lean(model, matrices=torch.bfloat16) is None
+    assert make_checked(model, matrices=torch.bfloat16) is None
 
 
 @needs_float16
@@ -205,23 +214,71 @@ def test_only_a_model_in_float32_falls_back_to_matrices_in_float32(
     model = make_model(*MODELS["llama"])
     model = model.to(dtype)
     model.get_decoder().layers[1].mlp.register_forward_hook(lambda _module, _inputs, output: output * 1.5)
-    assert make_lean(model, matrices=torch.float16) is None
+    assert make_checked(model, matrices=torch.float16) is None
     said = [record.getMessage().rpartition(": ")[2] for record in caplog.records]
-    assert said == (["using float32"] if dtype is torch.float32 else []) + ["using transformers"]
+    without = ["going on without"] if load_kernels() is not None else []  # compiled loops
+    assert said == (["using float32", *without] if dtype is torch.float32 else []) + ["using transformers"]
 
 
 def test_what_it_does_not_know_is_left_to_transformers() -> None:
-    assert make_lean(make_model(Olmo2ForCausalLM, Olmo2Config(**SHAPE))) is None
-    assert make_lean(make_model(LlamaForCausalLM, LlamaConfig(**SHAPE, hidden_act="gelu"))) is None
+    assert make_checked(make_model(Olmo2ForCausalLM, Olmo2Config(**SHAPE))) is None
+    assert make_checked(make_model(LlamaForCausalLM, LlamaConfig(**SHAPE, hidden_act="gelu"))) is None
     sliding = Qwen2Config(**SHAPE, use_sliding_window=True, sliding_window=4, max_window_layers=1)
-    assert make_lean(make_model(Qwen2ForCausalLM, sliding)) is None
+    assert make_checked(make_model(Qwen2ForCausalLM, sliding)) is None
 
 
 def test_a_pass_that_does_not_come_to_the_same_is_not_used() -> None:
     """A family member that does something unseen is found out by the check at loading."""
     model = make_model(*MODELS["llama"])
     model.get_decoder().layers[1].mlp.register_forward_hook(lambda _module, _inputs, output: output * 1.5)
-    assert make_lean(model) is None
+    assert make_checked(model) is None
+
+
+@needs_kernels
+@pytest.mark.parametrize("broken", ["gate", "rotate", "add_and_normalise"])
+def test_compiled_loops_that_do_something_else_are_found_out(
+    broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(load_kernels(), broken, lambda *_: None)
+    lean = make_checked(make_model(*MODELS["llama"]))
+    assert type(lean) is LeanForward
+    assert "compiled loops" in caplog.text
+
+
+@needs_kernels
+def test_a_wrong_attention_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_kernels().Attention, "__call__", lambda *_: None)  # type: ignore[union-attr]
+    assert type(make_checked(make_model(*MODELS["llama"]))) is LeanForward
+
+
+@needs_kernels
+def test_how_many_threads_attend_changes_no_bit() -> None:
+    model = make_model(*MODELS["llama"])
+    lean = make_checked(model)
+    assert isinstance(lean, FusedForward)
+    rows = KeyValueRows(model.config, 4, dtype=torch.float32, device=torch.device("cpu"))
+    rows.grow(32, 0)
+    rows.data.normal_(generator=torch.Generator().manual_seed(0))
+    ids, positions = torch.tensor([3, 1, 4]), torch.tensor([12, 30, 5])
+    found, num_threads = [], torch.get_num_threads()
+    try:
+        for n in (1, 2, 5):
+            torch.set_num_threads(n)
+            with torch.inference_mode():
+                found.append(lean.step(ids, positions, 31, rows, is_ragged=True))
+    finally:
+        torch.set_num_threads(num_threads)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+def test_without_numba_there_are_no_compiled_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    load_kernels.cache_clear()
+    monkeypatch.setitem(sys.modules, "numba", None)
+    try:
+        assert type(make_checked(make_model(*MODELS["llama"]))) is LeanForward
+    finally:
+        load_kernels.cache_clear()
 
 
 def test_the_engine_says_the_same_on_either(tiny_model_dir: Path) -> None:
