@@ -3,7 +3,7 @@
 Imports torch. Ours.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from ranker.backends.kv import KeyValueRows
 from ranker.backends.lean import LeanForward, WeightOf, plain_weight
 
 _FEW: Final = 5
-"""Tokens of a row that look by themselves; more of them share what they read in PyTorch's attention."""
+"""Tokens of a row that look by compiled loops; of more, PyTorch's attention makes matrix products."""
 
 Attend = Callable[[int], None]
 """Attention of one layer, by its index: from the queries of a pass to what its tokens attended to."""
@@ -45,36 +45,34 @@ class FusedForward(LeanForward):
         rows: KeyValueRows,
         first: int,
     ) -> torch.Tensor:
-        batch, length = ids.shape
-        owners = torch.arange(first, first + batch).repeat_interleave(length)
-        queries, attended = self._make_heads(len(owners)), self._make_heads(len(owners))
+        owners = torch.arange(first, first + len(ids))
+        queries, attended = self._make_heads(ids.shape), self._make_heads(ids.shape)
         attend: Attend
-        if length <= _FEW:
-            ends = (columns.flatten() + 1).clamp(max=mask.shape[-1])
-            attend = self._looking_alone(queries, rows, owners, ends, mask.flatten(0, 1).contiguous(), attended)
+        if ids.shape[1] <= _FEW:
+            ends = (columns.amax(1) + 1).clamp(max=mask.shape[-1])
+            attend = self._looking(queries, rows, owners, ends, mask.contiguous(), attended)
         else:
             views = self._views(columns, mask)
 
             def attend(layer: int) -> None:
-                stored = rows.data[layer, :, first : first + batch]
-                together = self._look(queries.view(batch, length, *queries.shape[1:]), stored, views)
-                attended.view(together.shape).copy_(together)
+                found = self._look(queries, rows.data[layer, :, first : first + len(ids)], views)
+                attended.view(found.shape).copy_(found)
 
-        at = positions.flatten(), owners, columns.flatten().contiguous()
-        return self._pass(ids.flatten(), *at, queries, attended, attend, rows).view(batch, length, -1)
+        return self._pass(ids, positions, owners, columns, queries, attended, attend, rows)
 
     def step(
         self, ids: torch.Tensor, positions: torch.Tensor, end: int, rows: KeyValueRows, *, is_ragged: bool
     ) -> torch.Tensor:
-        owners, columns = torch.arange(len(ids)), positions.contiguous()
-        queries, attended = self._make_heads(len(ids)), self._make_heads(len(ids))
-        attend = self._looking_alone(queries, rows, owners, columns + 1, None, attended)
-        return self._pass(ids, positions, owners, columns, queries, attended, attend, rows)
+        owners = torch.arange(len(ids))
+        queries, attended = self._make_heads((len(ids), 1)), self._make_heads((len(ids), 1))
+        attend = self._looking(queries, rows, owners, positions + 1, None, attended)
+        at = ids[:, None], positions[:, None], owners, positions[:, None]
+        return self._pass(*at, queries, attended, attend, rows)[:, 0]
 
-    def _make_heads(self, num_tokens: int) -> torch.Tensor:
-        return torch.empty(num_tokens, self._num_heads, self._head_dim)
+    def _make_heads(self, shape: Sequence[int]) -> torch.Tensor:
+        return torch.empty(*shape, self._num_heads, self._head_dim)
 
-    def _looking_alone(
+    def _looking(
         self,
         queries: torch.Tensor,
         rows: KeyValueRows,
@@ -99,19 +97,20 @@ class FusedForward(LeanForward):
         attend: Attend,
         rows: KeyValueRows,
     ) -> torch.Tensor:
-        """Hidden states (N, E) of tokens (N,), whose keys and values go to `columns` of rows `owners`."""
-        kernels, epsilon, num_tokens = self._kernels, np.float32(self._rms_epsilon), len(ids)
-        x = self._embedding[ids]
-        turns = torch.view_as_real(self._turn(positions)).numpy()
-        normed, gated = torch.empty_like(x), torch.empty(num_tokens, self._intermediate_size)
-        places, data, no_norm = (owners.numpy(), columns.numpy()), rows.data.numpy(), torch.empty(0, self._head_dim)
+        """Hidden states (B, L, E) of tokens (B, L), whose keys and values go to `columns` (B, L) of rows `owners` (B,)."""
+        kernels, epsilon = self._kernels, np.float32(self._rms_epsilon)
+        x = self._embedding[ids.flatten()]
+        turns = torch.view_as_real(self._turn(positions.flatten())).numpy()
+        normed, gated = torch.empty_like(x), torch.empty(len(x), self._intermediate_size)
+        places = owners.repeat_interleave(ids.shape[1]).numpy(), columns.flatten().contiguous().numpy()
+        data, no_norm, aside = rows.data.numpy(), torch.empty(0, self._head_dim), queries.flatten(0, 1).numpy()
         kernels.normalise(x.numpy(), epsilon, normed.numpy())
         for index, layer in enumerate(self._layers):
-            heads = layer.qkv(normed).view(num_tokens, -1, self._head_dim)
+            heads = layer.qkv(normed).view(len(x), -1, self._head_dim).numpy()
             head_norm = (no_norm if layer.head_norm is None else layer.head_norm).numpy()
-            kernels.rotate(heads.numpy(), turns, head_norm, epsilon, *places, data[index], queries.numpy())
+            kernels.rotate(heads, turns, head_norm, epsilon, *places, data[index], aside)
             attend(index)
-            kernels.add_and_normalise(x.numpy(), layer.out(attended.flatten(1)).numpy(), epsilon, normed.numpy())
+            kernels.add_and_normalise(x.numpy(), layer.out(attended.view(len(x), -1)).numpy(), epsilon, normed.numpy())
             kernels.gate(layer.gate_up(normed).numpy(), gated.numpy())
             kernels.add_and_normalise(x.numpy(), layer.down(gated).numpy(), epsilon, normed.numpy())
-        return normed * self._norm
+        return (normed * self._norm).view(*ids.shape, -1)

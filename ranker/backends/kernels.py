@@ -28,7 +28,7 @@ _LOWEST: Final = _F(-1e30)
 """Stands for minus infinity, with which compiled loops need not reckon."""
 _LEAST_EXPONENT: Final = _F(-87.0)  # e to the power of less is no normal number
 _LOG2_E, _LN2_HIGH, _LN2_LOW = _F(1.4426950408889634), _F(0.693359375), _F(-2.12194440e-4)
-_NO_MASK: Final = np.zeros((0, 0), np.bool_)
+_NO_MASK: Final = np.zeros((0, 0, 0), np.bool_)
 
 _OPTIONS: Final[dict[str, Any]] = {"fastmath": True, "error_model": "numpy", "nogil": True, "cache": True}
 _MATRIX: Final = types.float32[:, ::1]
@@ -119,46 +119,51 @@ def rotate(heads, turns, head_norm, epsilon, owners, columns, layer, queries):  
 
 @numba.njit(**_OPTIONS)
 def _attend_to(queries, keys, values, end, visible, scores, attended):  # type: ignore[no-untyped-def]
-    """`attended` (G, D): what queries (G, D) take from the first `end` of keys and values (S, D). `visible` (S,) says of which, if it is not
-    empty; where nothing is, zero. Overwrites scores (G, S)."""
+    """`attended` (L * G, D): what queries (L * G, D) of L tokens take from the first `end` of keys and values (S, D).
+
+    `visible` (L, S) says what each token sees, if it is not empty: where that is nothing, zero comes out. Overwrites scores (L * G, S).
+    """
     num_queries, size = queries.shape
+    is_masked = visible.shape[1] > 0
+    group = num_queries // visible.shape[0]
     for t in range(end):
-        for g in range(num_queries):
+        for q in range(num_queries):
             score = _F(0)
             for d in range(size):
-                score += queries[g, d] * keys[t, d]
-            scores[g, t] = score
-    if len(visible):
-        for g in range(num_queries):
+                score += queries[q, d] * keys[t, d]
+            scores[q, t] = score
+    for q in range(num_queries):
+        if is_masked:
             for t in range(end):
-                scores[g, t] = scores[g, t] if visible[t] else _LOWEST
-    for g in range(num_queries):
+                scores[q, t] = scores[q, t] if visible[q // group, t] else _LOWEST
         highest = _LOWEST
         for t in range(end):
-            highest = max(highest, scores[g, t])
+            highest = max(highest, scores[q, t])
         total = _F(0)
         for t in range(end):
-            weight = _exp(scores[g, t] - highest)
-            if len(visible):
-                weight = weight if visible[t] else _F(0)
-            scores[g, t] = weight
-            total += weight
+            scores[q, t] = _exp(scores[q, t] - highest)
+            total += scores[q, t]
+        if is_masked:
+            total = _F(0)
+            for t in range(end):
+                scores[q, t] = scores[q, t] if visible[q // group, t] else _F(0)
+                total += scores[q, t]
         factor = _F(1) / total if total > 0 else _F(0)
         for t in range(end):
-            scores[g, t] *= factor
-        attended[g] = 0
+            scores[q, t] *= factor
+        attended[q] = 0
     by_four = end & ~3
     for t in range(0, by_four, 4):
-        for g in range(num_queries):
-            w0, w1, w2, w3 = scores[g, t], scores[g, t + 1], scores[g, t + 2], scores[g, t + 3]
+        for q in range(num_queries):
+            w0, w1, w2, w3 = scores[q, t], scores[q, t + 1], scores[q, t + 2], scores[q, t + 3]
             for d in range(size):
-                attended[g, d] += (
+                attended[q, d] += (
                     w0 * values[t, d] + w1 * values[t + 1, d] + w2 * values[t + 2, d] + w3 * values[t + 3, d]
                 )
     for t in range(by_four, end):
-        for g in range(num_queries):
+        for q in range(num_queries):
             for d in range(size):
-                attended[g, d] += scores[g, t] * values[t, d]
+                attended[q, d] += scores[q, t] * values[t, d]
 
 
 # ---- attention, on the threads that PyTorch has -------------------------------------------------------------------------
@@ -180,29 +185,47 @@ def _pointer_to(element: Any) -> Any:
 _floats, _integers, _booleans = _pointer_to(types.float32), _pointer_to(types.int64), _pointer_to(types.boolean)
 _thread_index = types.ExternalFunction("omp_get_thread_num", types.int32())
 _num_threads = types.ExternalFunction("omp_get_num_threads", types.int32())
-_ARGUMENTS: Final = 16
+_ARGUMENTS: Final = 16  # seven addresses and nine sizes
 
 
 def _attend_share(address):  # type: ignore[no-untyped-def]
-    """What one thread does of `Attention`: its share of all tokens and heads that keep keys. `address` holds what `Attention` wrote."""
+    """What one thread does of `Attention`: its share of all rows and heads that keep keys. `address` holds what `Attention` wrote."""
     a = numba.carray(address, _ARGUMENTS)
-    num_tokens, num_heads, group, size, num_rows, capacity, end = a[7], a[8], a[9], a[10], a[11], a[12], a[13]
-    queries = numba.carray(_floats(a[0]), (num_tokens, num_heads, group, size))
+    batch, length, num_heads, group, size, num_rows, capacity, end, width = (
+        a[7],
+        a[8],
+        a[9],
+        a[10],
+        a[11],
+        a[12],
+        a[13],
+        a[14],
+        a[15],
+    )
+    queries = numba.carray(_floats(a[0]), (batch, length, num_heads, group, size))
     layer = numba.carray(_floats(a[1]), (2, num_rows, num_heads, capacity, size))
-    owners, ends = numba.carray(_integers(a[2]), (num_tokens,)), numba.carray(_integers(a[3]), (num_tokens,))
-    visible = numba.carray(_booleans(a[4]), (num_tokens, a[14]))
+    owners, ends = numba.carray(_integers(a[2]), (batch,)), numba.carray(_integers(a[3]), (batch,))
+    visible = numba.carray(_booleans(a[4]), (batch, length, width))
     index, count = np.int64(_thread_index()), np.int64(_num_threads())
-    scores = numba.carray(_floats(a[5]), (count, group, end))[index]
-    attended = numba.carray(_floats(a[6]), (num_tokens, num_heads, group, size))
-    num_items = num_tokens * num_heads
+    scores = numba.carray(_floats(a[5]), (count, length * group, end))[index]
+    attended = numba.carray(_floats(a[6]), (batch, length, num_heads, group, size))
+    num_items = batch * num_heads
+    asked, found = (
+        np.empty((length * group, size), _F),
+        np.empty((length * group, size), _F),
+    )  # of one head, side by side
     for item in range(num_items * index // count, num_items * (index + 1) // count):
-        n, h = item // num_heads, item % num_heads
-        keys, values = layer[0, owners[n], h], layer[1, owners[n], h]
-        _attend_to(queries[n, h], keys, values, ends[n], visible[n], scores, attended[n, h])
+        b, h = item // num_heads, item % num_heads
+        keys, values = layer[0, owners[b], h], layer[1, owners[b], h]
+        for n in range(length):
+            asked[n * group : (n + 1) * group] = queries[b, n, h]
+        _attend_to(asked, keys, values, ends[b], visible[b], scores, found)
+        for n in range(length):
+            attended[b, n, h] = found[n * group : (n + 1) * group]
 
 
 class Attention:
-    """Attention of N tokens, each of which looks at a row: one pass over all layers, in which only the layer changes."""
+    """Attention of L tokens in each of B rows: one pass over all layers, in which only the layer changes."""
 
     def __init__(
         self,
@@ -216,23 +239,24 @@ class Attention:
     ) -> None:
         """
         Args:
-            queries: (N, H, D), overwritten from layer to layer.
+            queries: (B, L, H, D), overwritten from layer to layer.
             rows: (layers, 2, rows, K, capacity, D).
-            owners: (N,): whose row.
-            ends: (N,): how many of its columns are looked at.
-            mask: (N, S), which of them are seen; None = all.
-            attended: (N, H, D), where the result goes.
+            owners: (B,): which row.
+            ends: (B,): how many of its columns are looked at.
+            mask: (B, L, S), which of them a token sees; None = all.
+            attended: (B, L, H, D), where the result goes.
+            num_threads: how many of PyTorch's threads share the work.
         """
-        num_tokens, num_queries, size = queries.shape
+        batch, length, num_queries, size = queries.shape
         _, _, num_rows, num_heads, capacity, _ = rows.shape
         end, seen = int(ends.max()), _NO_MASK if mask is None else mask
         group = num_queries // num_heads
-        scores = np.empty((num_threads, group, end), _F)
+        scores = np.empty((num_threads, length * group, end), _F)
         arrays = (queries, rows, owners, ends, seen, scores, attended)
         assert all(array.flags.c_contiguous for array in arrays), "their addresses are handed on"
-        sizes = (num_tokens, num_heads, group, size, num_rows, capacity, end, seen.shape[1])
         addresses = [array.ctypes.data for array in arrays]
-        self._arguments = np.array([*addresses, *sizes, *([0] * (_ARGUMENTS - 15))], np.int64)
+        sizes = (batch, length, num_heads, group, size, num_rows, capacity, end, seen.shape[-1])
+        self._arguments = np.array([*addresses, *sizes], np.int64)
         self._kept = arrays  # for as long as their addresses are used
         self._stride, self._first = rows.strides[0], addresses[1]
         self._num_threads = num_threads
