@@ -1,7 +1,6 @@
 """Our own forward pass against the modules of transformers, for every architecture that it says it knows."""
 
 import asyncio
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ from ranker.backends import GenerateRequest, Prompt, ScoreRequest
 from ranker.backends.forward import Forward, TransformersForward
 from ranker.backends.fused import FusedForward
 from ranker.backends.kv import ATTENTION_NAME, KeyValueRows
-from ranker.backends.lean import LeanForward, _linear
+from ranker.backends.lean import _linear
 from ranker.backends.local import load_local
 from ranker.backends.passes import load_kernels, make_checked
 
@@ -232,53 +231,6 @@ def test_a_pass_that_does_not_come_to_the_same_is_not_used() -> None:
     model = make_model(*MODELS["llama"])
     model.get_decoder().layers[1].mlp.register_forward_hook(lambda _module, _inputs, output: output * 1.5)
     assert make_checked(model) is None
-
-
-@needs_kernels
-@pytest.mark.parametrize("broken", ["gate", "rotate", "add_and_normalise"])
-def test_compiled_loops_that_do_something_else_are_found_out(
-    broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(load_kernels(), broken, lambda *_: None)
-    lean = make_checked(make_model(*MODELS["llama"]))
-    assert type(lean) is LeanForward
-    assert "compiled loops" in caplog.text
-
-
-@needs_kernels
-def test_a_wrong_attention_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load_kernels().Attention, "__call__", lambda *_: None)  # type: ignore[union-attr]
-    assert type(make_checked(make_model(*MODELS["llama"]))) is LeanForward
-
-
-@needs_kernels
-def test_how_many_threads_attend_changes_no_bit() -> None:
-    model = make_model(*MODELS["llama"])
-    lean = make_checked(model)
-    assert isinstance(lean, FusedForward)
-    rows = KeyValueRows(model.config, 4, dtype=torch.float32, device=torch.device("cpu"))
-    rows.grow(32, 0)
-    rows.data.normal_(generator=torch.Generator().manual_seed(0))
-    ids, positions = torch.tensor([3, 1, 4]), torch.tensor([12, 30, 5])
-    found, num_threads = [], torch.get_num_threads()
-    try:
-        for n in (1, 2, 5):
-            torch.set_num_threads(n)
-            with torch.inference_mode():
-                found.append(lean.step(ids, positions, 31, rows, is_ragged=True))
-    finally:
-        torch.set_num_threads(num_threads)
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
-
-
-def test_without_numba_there_are_no_compiled_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    load_kernels.cache_clear()
-    monkeypatch.setitem(sys.modules, "numba", None)
-    try:
-        assert type(make_checked(make_model(*MODELS["llama"]))) is LeanForward
-    finally:
-        load_kernels.cache_clear()
 
 
 def test_the_engine_says_the_same_on_either(tiny_model_dir: Path) -> None:
