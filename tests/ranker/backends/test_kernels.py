@@ -20,7 +20,8 @@ def test_the_gate_is_silu_to_the_last_digits() -> None:
     assert kernels is not None
     x = torch.cat([torch.linspace(-80, 80, 10_001), torch.tensor([-1e4, -200.0, 200.0, 1e4])])[None]
     gated = torch.empty_like(x)
-    kernels.gate(torch.cat([x, torch.full_like(x, 3.0)], 1).numpy(), gated.numpy())
+    loop = kernels.Loop(kernels.gate, (gated, gated), gated.shape, num_threads=1)
+    loop(torch.cat([x, torch.full_like(x, 3.0)], 1))
     torch.testing.assert_close(gated.double(), 3 * functional.silu(x.double()), rtol=1e-6, atol=1e-30)
 
 
@@ -39,12 +40,11 @@ def test_attention_is_that_of_pytorch(is_masked: bool) -> None:
         mask = mask & (torch.rand(3, 2, 33, generator=generator) < 0.5)
         mask[0, 1] = False
     attended = torch.full((3, 2, 6, 8), torch.nan)
-    seen = mask.contiguous().numpy() if is_masked else None
-    attend = kernels.Attention(
-        queries.numpy(), rows.numpy(), owners.numpy(), ends.numpy(), seen, attended.numpy(), num_threads=2
-    )
+    seen = mask.contiguous() if is_masked else torch.empty(0, 0, 0, dtype=torch.bool)
+    arrays = (rows[0], queries, owners, ends, seen, torch.empty(2, 6, 33), attended)
+    attend = kernels.Loop(kernels.attend, arrays, (3, 2, 2, 3, 8, 5, 40, 33, seen.shape[-1]), num_threads=2)
     for layer in (1, 0):
-        attend(layer)
+        attend(rows[layer])
         keys, values = (part[owners][:, :, :33].repeat_interleave(3, 1) for part in rows[layer])  # (3, 6, 33, 8)
         scores = (queries.transpose(1, 2) @ keys.mT).masked_fill(~mask[:, None], -torch.inf)
         expected = (scores.softmax(-1).nan_to_num(0.0) @ values).transpose(1, 2)
@@ -55,27 +55,28 @@ def test_attention_is_that_of_pytorch(is_masked: bool) -> None:
 def test_arrays_whose_addresses_mean_something_else_are_refused() -> None:
     kernels = load_kernels()
     assert kernels is not None
-    queries, rows, one = torch.zeros(1, 1, 2, 4), torch.zeros(1, 2, 1, 1, 8, 4), torch.ones(1, dtype=torch.int64)
-    strided = torch.zeros(1, 1, 2, 8)[..., ::2]
-    with pytest.raises(AssertionError, match="addresses"):
-        kernels.Attention(queries.numpy(), rows.numpy(), one.numpy(), one.numpy(), None, strided.numpy(), 1)
+    whole = torch.zeros(2, 4)
+    for wrong in (torch.zeros(2, 8)[:, ::2], whole.double()):
+        with pytest.raises(AssertionError, match="addresses"):
+            kernels.Loop(kernels.gate, (torch.zeros(2, 8), wrong), whole.shape, num_threads=1)
+    loop = kernels.Loop(kernels.gate, (torch.zeros(2, 8), whole), whole.shape, num_threads=1)
+    with pytest.raises(AssertionError, match="address"):
+        loop(torch.zeros(8, 2).T)
 
 
 @needs_kernels
-@pytest.mark.parametrize("broken", ["gate", "rotate", "add_and_normalise"])
+@pytest.mark.parametrize("broken", ["gate", "rotate", "attend", "add_and_normalise"])
 def test_compiled_loops_that_do_something_else_are_found_out(
     broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(load_kernels(), broken, lambda *_: None)
+    kernels = load_kernels()
+    assert kernels is not None
+    numba = pytest.importorskip("numba")
+    idle = numba.cfunc(numba.types.void(numba.types.CPointer(numba.types.int64)))(lambda _: None)
+    monkeypatch.setattr(kernels, broken, idle)
     lean = make_checked(make_model(*MODELS["llama"]))
     assert type(lean) is LeanForward
     assert "compiled loops" in caplog.text
-
-
-@needs_kernels
-def test_a_wrong_attention_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load_kernels().Attention, "__call__", lambda *_: None)  # type: ignore[union-attr]
-    assert type(make_checked(make_model(*MODELS["llama"]))) is LeanForward
 
 
 @needs_kernels
