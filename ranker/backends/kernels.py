@@ -21,6 +21,7 @@ import torch
 from llvmlite import binding
 from numba import types
 from numba.extending import intrinsic
+from torch.autograd import profiler
 
 _F: Final = np.float32
 _LOWEST: Final = _F(-1e30)
@@ -46,6 +47,7 @@ class Loop:
             [*addresses, *sizes, *([0] * (_MOST_ARGUMENTS - len(arrays) - len(sizes)))], np.int64
         )
         self._run = body.address, self._arguments.ctypes.data, num_threads, 0
+        self._name = f"loop: {body.__name__}"
         self._kept = arrays  # for as long as their addresses are used
 
     def __call__(self, *moved: torch.Tensor) -> None:
@@ -53,7 +55,11 @@ class Loop:
         for index, array in enumerate(moved):
             assert array.is_contiguous(), "its address is handed on"
             self._arguments[index] = array.data_ptr()
-        _run_parallel(*self._run)
+        if profiler._is_profiler_enabled:
+            with profiler.record_function(self._name):
+                _run_parallel(*self._run)
+        else:
+            _run_parallel(*self._run)
 
 
 # ---- what a body is made of ----------------------------------------------------------------------------------------------

@@ -5,9 +5,11 @@ neither copies nor grows what is there (a `DynamicCache` concatenates every laye
 lengths share a batch without padding. Imports torch: load it only through `ranker.backends.engine`.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch.nn import functional
 from transformers import AttentionInterface
@@ -65,13 +67,13 @@ class KeyValueRows:
     def grow(self, capacity: int, num_used: int) -> None:
         """Make rows at least `capacity` tokens long; what the first `num_used` hold stays.
 
-        Fresh memory is zero, never NaN; on a CPU it takes no room until it is written.
+        Fresh memory is zero, never NaN.
         """
         if capacity <= self.capacity:
             return
         num_rows, capacity = self.rows_at(capacity, num_used), self._rounded(capacity)
         shape = (self._num_layers, 2, num_rows, self._num_heads, capacity, self._head_dim)
-        data = torch.zeros(shape, dtype=self.data.dtype, device=self.data.device)
+        data = _zeros(shape, self.data)
         data[:, :, :num_used, :, : self.capacity] = self.data[:, :, :num_used]
         self.data = data
         self.version += 1
@@ -100,6 +102,14 @@ class KeyValueRows:
         kept = self.read(one, 0, one_length)
         self.move(other, one, other_length)
         self.write(other, (kept,))
+
+
+def _zeros(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    """On a CPU memory as the system hands it out, which is zero and takes no room, and no time, until it is written: PyTorch writes zeros."""
+    if like.device.type != "cpu":
+        return torch.zeros(shape, dtype=like.dtype, device=like.device)
+    memory = np.zeros(math.prod(shape) * like.element_size(), np.uint8)
+    return torch.from_numpy(memory).view(like.dtype).view(shape)
 
 
 class FirstRows(Cache):  # type: ignore[misc]

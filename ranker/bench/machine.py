@@ -10,10 +10,10 @@ _BYTES, _GPU_BYTES = 256 << 20, 4 << 30  # beyond every cache
 _SIDE, _GPU_SIDE = 1536, 8192
 _KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "products": ("linear", "::mm", "addmm"),
-    "attention": ("bmm", "attention", "_softmax"),
+    "attention": ("bmm", "attention", "_softmax", "loop: attend"),
     "copies": ("copy", "::cat", "::index"),
 }
-"""Of operations: parts of their names, the first that fits."""
+"""Of operations, and of compiled loops (`ranker.backends.kernels`): parts of their names, the first that fits."""
 
 
 class Limits(NamedTuple):
@@ -116,7 +116,7 @@ async def measure_shares(work: Callable[[], Awaitable[object]]) -> dict[str, flo
     """Where the time of some work on a CPU goes: shares of what a profiler, which slows small operations down, sees of it.
 
     `products`: with the weights. `attention`: with keys and values. `copies`: laying out and conversions. `others`: norms, activations,
-    sums. `between`: outside of PyTorch's operations: Python, and loops that Numba compiled (`ranker.backends.kernels`).
+    sums. `between`: outside of operations.
     """
     from torch.profiler import ProfilerActivity, profile
 

@@ -209,7 +209,7 @@ def _profile_lines(profiles: Mapping[str, Mapping[str, float]]) -> list[str]:
     names = list(next(iter(profiles.values())))
     return [
         "What such a pass spends its time on, under a profiler (decoding with the prompts before it): products with the weights, "
-        "attention, copies and conversions, other operations (norms, activations, sums), and what lies between operations (Python, and on a CPU loops that Numba compiled).",
+        "attention, copies and conversions, other operations (norms, activations, sums), and between operations.",
         "",
         f"| | {' | '.join(names)} |",
         f"|---|{'---|' * len(names)}",
