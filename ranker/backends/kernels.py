@@ -112,6 +112,13 @@ def _exp(x):  # type: ignore[no-untyped-def]
     return series * np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
+@_compiled
+def _copy(source, target):  # type: ignore[no-untyped-def]
+    """One by one: NumPy's assignment would check shapes, and compile for that as long as all else."""
+    for i in range(len(source)):
+        target[i] = source[i]
+
+
 # ---- norms and the gate --------------------------------------------------------------------------------------------------
 
 
@@ -216,7 +223,7 @@ def rotate(address):  # type: ignore[no-untyped-def]
             _turn(heads[n, h], turns[n], queries[n, h])
         for h in range(num_kept):
             _turn(heads[n, num_queries + h], turns[n], layer[0, owners[n], h, columns[n]])
-            layer[1, owners[n], h, columns[n]] = heads[n, num_queries + num_kept + h]
+            _copy(heads[n, num_queries + num_kept + h], layer[1, owners[n], h, columns[n]])
 
 
 # ---- attention -----------------------------------------------------------------------------------------------------------
@@ -256,7 +263,8 @@ def _attend(queries, keys, values, end, visible, scores, attended):  # type: ign
         factor = _F(1) / total if total > 0 else _F(0)
         for t in range(end):
             scores[q, t] *= factor
-        attended[q] = 0
+        for d in range(size):
+            attended[q, d] = _F(0)
     by_four = end & ~3
     for t in range(0, by_four, 4):
         for q in range(num_queries):
@@ -296,7 +304,9 @@ def attend(address):  # type: ignore[no-untyped-def]
     for item in range(first, last):
         b, h = item // num_kept, item % num_kept
         for n in range(length):
-            asked[n * group : (n + 1) * group] = queries[b, n, h]
+            for g in range(group):
+                _copy(queries[b, n, h, g], asked[n * group + g])
         _attend(asked, layer[0, owners[b], h], layer[1, owners[b], h], ends[b], visible[b], scores, found)
         for n in range(length):
-            attended[b, n, h] = found[n * group : (n + 1) * group]
+            for g in range(group):
+                _copy(found[n * group + g], attended[b, n, h, g])
