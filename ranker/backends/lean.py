@@ -36,6 +36,7 @@ KNOWN: Final = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 _PACKED_FOR_ROWS: Final = 512  # oneDNN's layout for many rows is the fastest one for few rows too
 _BLOCK: Final = 256  # tokens of a prompt that look together: what lies behind them all is not multiplied
 _CHECK_LENGTH: Final = 12
+
 Linear = Callable[[torch.Tensor], torch.Tensor]
 WeightOf = Callable[[Any], torch.Tensor]
 
@@ -181,9 +182,8 @@ class LeanForward:
         parts = []
         for block, seen, bias in views:
             keys, values = stored[..., :seen, :]  # (B, H_kv, S, D), no copy
-            grouped = (
-                queries[:, block].unflatten(2, (self._num_kv_heads, -1)).permute(0, 2, 3, 1, 4)
-            )  # (B, H_kv, G, L, D)
+            by_kept = queries[:, block].unflatten(2, (self._num_kv_heads, -1))
+            grouped = by_kept.permute(0, 2, 3, 1, 4)  # (B, H_kv, G, L, D)
             attended = functional.scaled_dot_product_attention(
                 grouped.flatten(2, 3), keys, values, attn_mask=bias, scale=self._scale
             )
